@@ -1,0 +1,63 @@
+"""assay tells real pictures from fake ones, and says how sure it is.
+
+>>> import assay
+>>> detector = assay.load()
+>>> verdict = detector.judge("photo.jpg")
+>>> verdict.verdict, verdict.score
+
+Label 1 is fake and a score is P(fake), everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from assay import errors
+from assay.types import Failure, Label, Verdict
+
+if TYPE_CHECKING:
+    from assay.judge.detector import Detector
+
+    __version__: str
+
+__all__ = ["Detector", "Failure", "Label", "Verdict", "errors", "load"]
+
+
+def load(
+    name_or_folder: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Detector:
+    """A detector, ready to judge.
+
+    Args:
+        name_or_folder: the name of an installed detector, or a bundle's folder; None for the default detector.
+        threads: cores for one run of a network; None for all physical ones.
+        device: "auto" takes a CUDA GPU where ONNX Runtime has one, "cpu" and "cuda" insist.
+
+    Raises:
+        errors.BundleError: there is no such detector, or its folder is torn, tampered with or of another version.
+        errors.AssayError: kind "device": "cuda" was asked for and is not there.
+    """
+    from assay.judge import bundle, detector
+
+    return detector.Detector(bundle.read(bundle.find(name_or_folder)), threads=threads, device=device)
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: the detector brings ONNX Runtime, and reading the version searches the environment.
+    if name == "Detector":
+        from assay.judge.detector import Detector
+
+        return Detector
+    if name == "__version__":
+        import importlib.metadata
+
+        return importlib.metadata.version("assay")
+    raise AttributeError(f"module 'assay' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "Detector", "__version__"])

@@ -1,0 +1,1 @@
+"""Data sets: the manifest and what reads it."""

@@ -1,0 +1,1 @@
+"""Pixels: decoding, views, alterations. One code for learning and judging."""

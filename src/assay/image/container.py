@@ -1,0 +1,279 @@
+"""What a file's bytes say before any decoder sees them: which format, whether it is all there, how much it claims.
+
+Decoders differ in what they forgive. Pillow skips the checksums of PNG pixel data, counts GIF frames one by one, lets
+libwebp allocate the canvas that a header asks for, and shows what it has of a GIF without an end. These walks over the
+containers' own structure give one answer for all of them, in time linear in the file and without unpacking anything.
+
+Sources: PNG (W3C, third edition, 5 and 13), GIF89a (CompuServe, 1990), JPEG (ITU-T T.81, annex B), WebP (RFC 9649, 2),
+TIFF 6.0 (section 2), ISO base media file format (ISO/IEC 14496-12, 4.2 and 4.3).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import struct
+import zlib
+
+from assay.errors import InputError
+
+AGAIN = "get the file again from where it came from"
+
+MOST_SCANS = 100
+"""Scans of one JPEG. Encoders write about 10; each costs a pass over the whole picture and may take a dozen bytes."""
+
+MOST_CHUNKS = 200_000
+"""Chunks of one PNG. Encoders write pixels in chunks of 8 KiB or more, so this leaves room for over a gigabyte."""
+
+_AVIF = {b"avif", b"avis"}
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_HEIF = {b"mif1", b"msf1"}
+
+_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_ELSEWHERE = (
+    (b"8BPS", "a Photoshop document"),
+    (b"%!PS", "PostScript"),
+    (b"%PDF", "a PDF"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\1\0", "a Windows icon"),
+    (b"icns", "a Mac icon"),
+    (b"SIMPLE  =", "FITS"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"DDS ", "a DirectDraw surface"),
+    (b"qoif", "QOI"),
+    (b"<svg", "an SVG drawing"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+)
+_NETPBM = re.compile(rb"P[1-7][\s#]")
+_SVG = re.compile(rb"\s*<\?xml[^<]*(<!--.*?-->|<!DOCTYPE svg|\s)*<svg", re.DOTALL)
+
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outline:
+    """What the structure claims.
+
+    Args:
+        whole: the file reaches as far as its structure says. False does not yet mean that pixels are missing.
+        size: (width, height) in pixels, where it must be known before the decoder is made; else None.
+        frames: how many frames were counted, where the decoder's own count cannot be trusted with it; else None.
+    """
+
+    whole: bool
+    size: tuple[int, int] | None = None
+    frames: int | None = None
+
+
+def identify(data: bytes) -> str:
+    """The format by content, in Pillow's words: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF.
+
+    Raises:
+        InputError: unsupported (another kind of picture, or a video), not_an_image.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith(_TIFF):
+        if data[8:10] == b"CR":
+            raise _elsewhere("a camera's raw file")
+        return "TIFF"
+    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if data[4:8] == b"ftyp":
+        return _identify_boxes(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"AVI ":
+        raise _elsewhere("an AVI video")
+    for magic, what in _ELSEWHERE:
+        if data.startswith(magic):
+            raise _elsewhere(what)
+    if _NETPBM.match(data):
+        raise _elsewhere("a Netpbm picture")
+    if _SVG.match(data[:4096]):
+        raise _elsewhere("an SVG drawing")
+    raise InputError(
+        "not a picture by its content; give a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file", kind="not_an_image"
+    )
+
+
+def _identify_boxes(data: bytes) -> str:
+    end = min(int.from_bytes(data[:4], "big"), 1024)
+    major, others = data[8:12], {data[at : at + 4] for at in range(16, end, 4)}
+    for brands in ({major}, others):
+        if brands & _AVIF:
+            return "AVIF"
+        if brands & _HEIC:
+            return "HEIF"
+    if (others | {major}) & _HEIF:
+        return "HEIF"
+    raise _elsewhere("a video")
+
+
+def _elsewhere(what: str) -> InputError:
+    video = what.endswith("video")
+    advice = "take single frames out of it" if video else "save it as PNG or JPEG first"
+    return InputError(f"{what}, which is not read as a picture; {advice}", kind="unsupported")
+
+
+def outline(form: str, data: bytes, most_frames: int) -> Outline:
+    """Walks the structure of `data`, whose format `identify` gave as `form`.
+
+    Raises:
+        InputError: truncated (PNG and GIF without their end), corrupt (a PNG checksum that does not fit, a GIF without
+            a frame), too_many_frames (a GIF or TIFF of more than `most_frames`), unsupported (a JPEG of more than 100
+            scans).
+    """
+    if form == "PNG":
+        return _png(data)
+    if form == "GIF":
+        return _gif(data, most_frames)
+    if form == "JPEG":
+        return _jpeg(data)
+    if form == "WEBP":
+        return Outline(whole=int.from_bytes(data[4:8], "little") + 8 <= len(data), size=_webp_size(data))
+    if form == "TIFF":
+        return _tiff(data, most_frames)
+    if form == "BMP":
+        return Outline(whole=int.from_bytes(data[2:6], "little") <= len(data))
+    return Outline(whole=_boxes_fit(data))
+
+
+def truncated(form: str) -> InputError:
+    """The error of a file that ends before its picture does."""
+    return InputError(f"the {form} file ends before its picture does; {AGAIN}", kind="truncated")
+
+
+def corrupt(form: str, why: str) -> InputError:
+    """The error of a file whose bytes cannot be right."""
+    return InputError(f"the {form} file is damaged ({why}); {AGAIN}", kind="corrupt")
+
+
+def _png(data: bytes) -> Outline:
+    view = memoryview(data)
+    at = 8
+    for _ in range(MOST_CHUNKS):
+        if at + 12 > len(data):
+            raise truncated("PNG")
+        length = int.from_bytes(data[at : at + 4], "big")
+        end = at + 12 + length
+        if length > 0x7FFF_FFFF:
+            raise corrupt("PNG", "a chunk's length is impossible")
+        if end > len(data):
+            raise truncated("PNG")
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise corrupt("PNG", "a checksum does not fit")
+        if data[at + 4 : at + 8] == b"IEND":
+            return Outline(whole=True)
+        at = end
+    raise corrupt("PNG", f"more than {MOST_CHUNKS:,} chunks")
+
+
+def _gif(data: bytes, most_frames: int) -> Outline:
+    def table(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    frames = 0
+    try:
+        at = 13 + table(data[10])
+        while (block := data[at]) != 0x3B:  # until the trailer
+            if block == 0x21:  # an extension: its label, then data blocks
+                at += 2
+            elif block == 0x2C:  # a frame: descriptor, colour table, code size, then data blocks
+                frames += 1
+                if frames > most_frames:
+                    raise too_many_frames(most_frames)
+                at += 11 + table(data[at + 9])
+            else:  # padding, which every reader steps over
+                at += 1
+                continue
+            while length := data[at]:
+                at += length + 1
+            at += 1
+    except IndexError:
+        raise truncated("GIF") from None
+    if not frames:
+        raise corrupt("GIF", "no frame in it")
+    return Outline(whole=True, frames=frames)
+
+
+def too_many_frames(most: int) -> InputError:
+    """The error of a file that claims more than `most` frames or pages."""
+    return InputError(
+        f"claims more than {most:,} frames or pages; cut it into parts or raise the limit", kind="too_many_frames"
+    )
+
+
+def _jpeg(data: bytes) -> Outline:
+    # In entropy-coded data 0xFF is followed by 0x00 or a restart marker, so the next other marker ends it.
+    at, scans = 2, 0
+    while marker := _JPEG_MARKER.search(data, at):
+        at, code = marker.end(), data[marker.end() - 1]
+        if code == 0xD9:
+            return Outline(whole=True)
+        if code == 0xDA:
+            scans += 1
+            if scans > MOST_SCANS:
+                raise InputError(
+                    f"a JPEG of more than {MOST_SCANS} scans, which no camera writes; save it again", kind="unsupported"
+                )
+        if code not in (0x01, 0xD8):  # all others carry their length
+            at += int.from_bytes(data[at : at + 2], "big")
+    return Outline(whole=False)
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    chunk = data[12:16]
+    if len(data) < 30:
+        return None
+    if chunk == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if chunk == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _tiff(data: bytes, most_pages: int) -> Outline:
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], "little" if data.startswith(b"II") else "big")
+
+    # Sizes of: an offset, a count of entries, an entry.
+    offset, count, entry = (4, 2, 12) if 42 in data[2:4] else (8, 8, 20)
+    at, seen = number(offset, offset), set[int]()
+    while at and at not in seen:
+        seen.add(at)
+        if len(seen) > most_pages:
+            raise too_many_frames(most_pages)
+        end = at + count + entry * number(at, count)
+        if end + offset > len(data):
+            return Outline(whole=False, frames=len(seen))
+        at = number(end, offset)
+    return Outline(whole=True, frames=len(seen))
+
+
+def _boxes_fit(data: bytes) -> bool:
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 0:  # the last box, up to the end of the file
+            return True
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:
+            return True  # not a box: broken, but not by a missing end
+        at += size
+    return at <= len(data)

@@ -1,0 +1,441 @@
+"""Reads pictures: from a path, bytes, a Pillow image or an array to the pixels that a person sees.
+
+A file gives a `Picture` or an `InputError` with a kind; nothing else comes out, and nothing is half decoded. Content
+decides what a file is, never its name. Only JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and (with the extra `heic`) HEIC are
+read, each by its own Pillow decoder, so that no other decoder and no outside program is ever reached. Pillow's global
+settings are neither changed nor needed, and threads may decode at once.
+
+What is shown, where a file leaves a choice:
+
+- **Orientation**: all eight Exif orientations are applied. The same tag inside XMP is not, as in browsers.
+- **Colours, depth, transparency**: see `assay.image.colour`.
+- **Animations** (GIF, WebP, APNG, AVIF): frames as composited on screen, on the canvas of the first. The default image
+  of an APNG that is not part of its animation is left out.
+- **Pages** of a TIFF: those with the shape of the first. A page that Pillow cannot read is passed over.
+- **Several pictures in one file** (MPO of phones, HEIC): the main one.
+
+Limits of what can be seen: libjpeg fills in what is missing or damaged inside a JPEG's entropy-coded data as long as
+the file's markers are in order, and does not say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
+
+from assay.errors import InputError, MissingExtra
+from assay.image import colour, container
+from assay.image.quiet import quiet
+from assay.types import Picture, Pixels
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]
+
+_WALK = 10
+"""An animation's frames build on one another, so frame 900 costs 900 frames. Frames are taken from as many of the first
+as this times `Limits.pixels` allows."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may cost. All are checked before pixels are unpacked.
+
+    Args:
+        bytes: of the file. 256 MiB: an uncompressed 85-megapixel picture; files are held in memory whole.
+        pixels: width times height of a frame. 100 million: twice what phones and most cameras write by default, and
+            300 MB as an array; the 102 and 200 megapixels of a few need a higher limit. Pillow's own ceiling, twice
+            `PIL.Image.MAX_IMAGE_PIXELS` (179 million unless the host program changed it), can hold as well. All
+            frames together take at most twice this many; where they would not fit, fewer frames are decoded.
+        side: the longer side in pixels. 60,000: twice the 30,000 of a large panorama, below JPEG's 65,535.
+        frames: how many frames of an animation, or pages of a TIFF, are decoded; evenly spaced, always with the first.
+            16: a video's worth of evidence at the cost of 16 pictures.
+        total_frames: a file that claims more is refused. 10,000: five minutes at 30 frames a second.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+
+    bytes: int = 256 << 20
+    pixels: int = 100_000_000
+    side: int = 60_000
+    frames: int = 16
+    total_frames: int = 10_000
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"limit {field.name!r} is {getattr(self, field.name)}; give 1 or more")
+
+
+DEFAULT = Limits()
+
+
+def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
+    """The picture in `source`, as a person sees it.
+
+    Args:
+        source: a path; a file's content as bytes; a Pillow image (its current frame); or an array of uint8, shape
+            (height, width) grey, (height, width, 1) grey, (height, width, 3) RGB or (height, width, 4) RGBA.
+        limits: what it may cost.
+
+    Returns:
+        A `Picture`: frames (height, width, 3) uint8 sRGB, upright, all of one shape, sharing no memory with `source`.
+        `sha256` is of the file's bytes; of the shape and the decoded pixels for Pillow images and arrays, whose
+        `format` is "image" and "array".
+
+    Raises:
+        InputError: with `kind` missing, permission, not_a_file, unreadable, empty, not_an_image, unsupported,
+            truncated, corrupt, too_many_bytes, too_many_pixels, too_many_frames or needs_extra.
+        TypeError: `source` is none of the above.
+    """
+    if isinstance(source, Image.Image):
+        return _from_image(source, limits)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, limits)
+    if isinstance(source, bytes | bytearray | memoryview):
+        _check_bytes(memoryview(source).nbytes, limits)
+        return _from_bytes(bytes(source), limits)
+    if isinstance(source, str | os.PathLike):
+        return _from_bytes(_read(source, limits), limits)
+    raise TypeError(f"cannot decode a {type(source).__name__}; give a path, bytes, a Pillow image or a uint8 array")
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    try:
+        _check_regular(os.stat(path))  # noqa: PTH116 (a bytes path is allowed here, and Path would refuse it)
+        # The file may have been exchanged since: with O_NONBLOCK even a named pipe opens at once, and is then refused.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            status = os.fstat(handle)
+            _check_regular(status)
+            _check_bytes(status.st_size, limits)
+            data = _read_all(file, status.st_size, limits.bytes + 1)
+    except ValueError as error:  # a NUL inside the name
+        raise InputError(f"no such file: {error}", kind="missing") from None
+    except OSError as error:
+        raise _cannot_read(error) from None
+    _check_bytes(len(data), limits)
+    return data
+
+
+def _read_all(file: io.FileIO, size: int, most: int) -> bytes:
+    # One read gives all of a regular file, as one object without copies; more are needed only where it is still growing
+    # or lies on an odd file system, which may also call it empty.
+    parts = []
+    while most > 0 and (part := file.read(min(most, max(size, 1 << 16)))):
+        parts.append(part)
+        most -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError("a folder, not a file; give the files in it", kind="not_a_file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("a device, pipe or socket, not a file; save its content to a file first", kind="not_a_file")
+
+
+def _cannot_read(error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return InputError("no such file; it was moved, removed or misspelt", kind="missing")
+    if isinstance(error, PermissionError):
+        return InputError("no permission to read it; ask its owner, or run as a user who may", kind="permission")
+    if isinstance(error, IsADirectoryError):
+        return InputError("a folder, not a file; give the files in it", kind="not_a_file")
+    if error.errno == errno.ELOOP:
+        return InputError("a loop of symbolic links; link to the file itself", kind="unreadable")
+    return InputError(f"could not be read ({error.strerror or error}); check the disk and try again", kind="unreadable")
+
+
+def _check_bytes(count: int, limits: Limits) -> None:
+    if count > limits.bytes:
+        raise InputError(
+            f"more than {limits.bytes:,} bytes; make it smaller or raise the limit on bytes", kind="too_many_bytes"
+        )
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
+    if max(size) > limits.side:
+        raise InputError(
+            f"{width} x {height} pixels, a side above {limits.side:,}; make it smaller or raise the limit on side",
+            kind="too_many_pixels",
+        )
+    if width * height > limits.pixels:
+        raise InputError(
+            f"{width} x {height} pixels, more than {limits.pixels:,}; make it smaller or raise the limit on pixels",
+            kind="too_many_pixels",
+        )
+
+
+def _from_bytes(data: bytes, limits: Limits) -> Picture:
+    if not data:
+        raise InputError(f"empty, not one byte; {container.AGAIN}", kind="empty")
+    form = container.identify(data)
+    outline = container.outline(form, data, limits.total_frames)
+    if outline.size:
+        _check_size(outline.size, limits)
+    decoder = _decoder(form)
+    image: ImageFile.ImageFile | None = None
+    try:
+        with quiet(tiff=form == "TIFF"):
+            image = decoder(io.BytesIO(data))
+            count, shown = _select(form, image, outline.frames, limits)
+            frames, numbers = _frames(image, shown, limits)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _explain(error, form, outline.whole and not _strips_missing(image, len(data))) from error
+    return Picture(
+        frames=frames,
+        sha256=hashlib.sha256(data).hexdigest(),
+        format=form,
+        frame_numbers=numbers,
+        frame_count=count,
+    )
+
+
+def _decoder(form: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
+    # The classes themselves instead of `Image.open`: no other plugin is tried, errors keep their own words, the main
+    # picture of an MPO is what JPEG sees, and HEIC needs no entry in Pillow's global registry.
+    if form == "HEIF":
+        try:
+            import pillow_heif
+        except ImportError:
+            raise InputError(str(MissingExtra("a HEIC picture", "heic")), kind="needs_extra") from None
+        heif: Callable[[io.BytesIO], ImageFile.ImageFile] = pillow_heif.HeifImageFile
+        return heif
+    if form in ("AVIF", "WEBP") and not features.check(form.lower()):
+        raise InputError(f"the installed Pillow was built without {form}; install its wheel", kind="unsupported")
+    return {
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "PNG": PngImagePlugin.PngImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
+        "AVIF": AvifImagePlugin.AvifImageFile,
+    }[form]
+
+
+# ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    """Which of Pillow's frames to decode: `numbers` are those of the picture, Pillow's are `first` higher."""
+
+    numbers: Sequence[int]
+    first: int = 0
+    cumulative: bool = False
+
+
+def _select(form: str, image: ImageFile.ImageFile, counted: int | None, limits: Limits) -> tuple[int, _Shown]:
+    """How many frames the file holds, and which are shown."""
+    if form == "TIFF":
+        pages = counted or 1
+        return pages, _Shown(_spread(_pages_alike(image, pages), image.size, limits))
+    if form in ("JPEG", "BMP", "HEIF"):
+        return 1, _Shown((0,), first=image.tell())
+    held = counted if counted is not None else int(getattr(image, "n_frames", 1))
+    first = 1 if held > 1 and getattr(image, "default_image", False) else 0
+    count = held - first
+    if count > limits.total_frames:
+        raise container.too_many_frames(limits.total_frames)
+    width, height = image.size
+    reach = max(1, min(count, _WALK * limits.pixels // (width * height)))
+    return count, _Shown(_spread(range(reach), image.size, limits), first, cumulative=True)
+
+
+def _spread(candidates: Sequence[int], size: tuple[int, int], limits: Limits) -> list[int]:
+    most = max(1, min(limits.frames, 2 * limits.pixels // (size[0] * size[1]), len(candidates)))
+    return [candidates[place * len(candidates) // most] for place in range(most)]
+
+
+def _pages_alike(image: ImageFile.ImageFile, count: int) -> list[int]:
+    """The pages of a TIFF that have the shape of the first. Reads tags only."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if tags.get(ExifTags.Base.NewSubfileType, 0) & 1 or ExifTags.Base.DNGVersion in tags:
+        raise InputError("a camera's raw file, with a preview in front; develop it to JPEG first", kind="unsupported")
+    size, alike = image.size, [0]
+    for page in range(1, count):
+        try:
+            image.seek(page)
+        except SyntaxError:  # a kind of page that Pillow cannot read
+            continue
+        if image.size == size:
+            alike.append(page)
+    image.seek(0)
+    return alike
+
+
+def _frames(image: ImageFile.ImageFile, shown: _Shown, limits: Limits) -> tuple[tuple[Pixels, ...], tuple[int, ...]]:
+    size = image.size
+    wanted = set(shown.numbers)
+    frames: list[Pixels] = []
+    for number in range(max(wanted) + 1) if shown.cumulative else shown.numbers:
+        image.seek(number + shown.first)
+        _check_size(image.size, limits)  # of each: a frame may reach beyond the canvas, and then Pillow enlarges it
+        if number in wanted:
+            image.load()
+            if not frames and image.size != size:  # libheif may know better than the header
+                size = image.size
+                _check_size(size, limits)
+            frames.append(_upright(image, size))
+    return tuple(frames), tuple(shown.numbers)
+
+
+def _upright(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    """The loaded picture's colours, turned as Exif says. `size`: (width, height) to take, from the upper left."""
+    orientation = _orientation(image)
+    width, height = size
+    shape = (width, height, 3) if orientation >= 5 else (height, width, 3)
+    pixels = np.empty(shape, np.uint8)
+    colour.paint(image, _as_stored(pixels, orientation))
+    return pixels
+
+
+def _as_stored(upright: Pixels, orientation: int) -> Pixels:
+    """A view of an upright array in the order in which a file of that Exif orientation stores it (Exif 2.32, 4.6.4)."""
+    turned = {
+        2: lambda: upright[:, ::-1],
+        3: lambda: upright[::-1, ::-1],
+        4: lambda: upright[::-1],
+        5: lambda: upright.transpose(1, 0, 2),
+        6: lambda: np.rot90(upright, 1),
+        7: lambda: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda: np.rot90(upright, -1),
+    }
+    return turned[orientation]() if orientation in turned else upright
+
+
+def _orientation(image: Image.Image) -> int:
+    exif = image.info.get("exif")
+    if not isinstance(exif, bytes):
+        return 1  # no Exif; or a TIFF, which Pillow turns by itself
+    try:
+        tags = Image.Exif()
+        tags.load(exif)
+        value = tags.get(ExifTags.Base.Orientation)
+    except Exception:  # a broken Exif block says nothing about the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+# ── what went wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+_UNREAD = ("unknown pixel mode", "cannot handle", "Unsupported BMP", "Windows Media", "Unsupported feature")
+"""How Pillow and libheif begin when a file may be right, but is of a kind that they do not read."""
+
+
+def _explain(error: Exception, form: str, whole: bool) -> InputError:
+    words = " ".join(str(error).split())[:100]
+    if isinstance(error, MemoryError):
+        return InputError(
+            "not enough memory to decode it; free some, or set a lower limit on pixels", kind="unreadable"
+        )
+    if isinstance(error, Image.DecompressionBombError):
+        return InputError(
+            "more pixels than Pillow allows; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS",
+            kind="too_many_pixels",
+        )
+    if "MAX_TEXT" in words:
+        return InputError(
+            "a compressed profile or text unpacks to more than Pillow allows; save it again without metadata",
+            kind="too_many_bytes",
+        )
+    short = "truncated" in words.lower() or "not enough image data" in words
+    if not whole or (short and form not in ("PNG", "GIF")):  # of these two the end was seen
+        return container.truncated(form)
+    if isinstance(error, KeyError) or words.startswith(_UNREAD):
+        return InputError(
+            f"a rare kind of {form} that is not read ({words}); save it as PNG or ordinary JPEG", kind="unsupported"
+        )
+    if isinstance(error, EOFError):
+        words = "frames that it claims are not there"
+    return container.corrupt(form, words or type(error).__name__)
+
+
+def _strips_missing(image: Image.Image | None, size: int) -> bool:
+    """Whether a TIFF's tags place pixels behind the end of the file."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is None:
+        return False
+    try:
+        offsets, counts = (tags.get(strips) or tags.get(tiles, ()) for strips, tiles in ((273, 324), (279, 325)))
+        return any(offset + count > size for offset, count in zip(offsets, counts, strict=False))
+    except Exception:  # tags of the wrong type: damaged, but not by a missing end
+        return False
+
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _from_image(image: Image.Image, limits: Limits) -> Picture:
+    if not all(image.size):
+        raise InputError("a Pillow image without pixels; give one of 1 x 1 or more", kind="empty")
+    _check_size(image.size, limits)
+    try:
+        with quiet(tiff=isinstance(image, TiffImagePlugin.TiffImageFile)):
+            image.load()
+            pixels = _upright(image, image.size)
+    except Exception as error:
+        raise _explain(error, "Pillow image's", whole=True) from error
+    return _in_memory(pixels, "image")
+
+
+def _from_array(array: npt.NDArray[Any], limits: Limits) -> Picture:
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"an array of {array.dtype}; give uint8 levels 0…255 (from floats in 0…1: "
+            '(array * 255).round().astype("uint8"))',
+            kind="unsupported",
+        )
+    channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else 0
+    if channels not in (1, 3, 4):
+        raise InputError(
+            f"an array of shape {array.shape}; give one picture of (height, width) or (height, width, 1, 3 or 4)",
+            kind="unsupported",
+        )
+    if not array.size:
+        raise InputError(f"an array of shape {array.shape}, without a pixel; give 1 x 1 or more", kind="empty")
+    _check_size((array.shape[1], array.shape[0]), limits)
+    if channels == 4:
+        pixels = np.empty((*array.shape[:2], 3), np.uint8)
+        colour.paint(Image.fromarray(np.ascontiguousarray(array)), pixels)
+    else:
+        pixels = np.array(
+            np.broadcast_to(array if array.ndim == 3 else array[..., None], (*array.shape[:2], 3)), order="C"
+        )
+    return _in_memory(pixels, "array")
+
+
+def _in_memory(pixels: Pixels, form: str) -> Picture:
+    digest = hashlib.sha256(f"{pixels.shape}".encode())
+    digest.update(pixels.data)
+    return Picture(frames=(pixels,), sha256=digest.hexdigest(), format=form)

@@ -1,0 +1,1 @@
+"""Judging: bundles, detectors, scans. Never imports torch."""

@@ -1,0 +1,347 @@
+"""The detector: decode, cut, run, judge. One path from a file to a verdict, for one picture or a million."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from assay.errors import InputError
+from assay.image.decode import DEFAULT, Limits, Source, decode
+from assay.image.view import View
+from assay.judge.bundle import Bundle
+from assay.judge.card import Card, StreamCard
+from assay.judge.engine import Device, Engine
+from assay.judge.heads import Head
+from assay.judge.rule import DIGITS, Bar, Judge, ruling
+from assay.judge.seen import Seen
+from assay.types import Failure, Picture, Pixels, Ruling, StreamScore, Verdict
+
+DISAGREE = 0.5
+"""Crops whose P(fake) differ by at least so much are named in the verdict's reasons."""
+
+Raws = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """One input reduced to what the networks will look at; a few crops instead of a camera's megapixels.
+
+    Args:
+        input: as the verdict will name it.
+        sha256, width, height, frame_numbers, frame_count: of the `Picture`.
+        crops: for each view that applies, shape (frames · crops, S, S, 3) uint8, frame by frame.
+    """
+
+    input: str
+    sha256: str
+    width: int
+    height: int
+    frame_numbers: tuple[int, ...]
+    frame_count: int
+    crops: Mapping[View, Pixels]
+
+
+class Detector:
+    """A bundle, ready to judge. Make one with `assay.load`; it may be used from several threads.
+
+    Args:
+        bundle: as read.
+        threads: cores for one run of a network; None for all physical ones.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, device: Device = "auto") -> None:
+        self._bundle = bundle
+        trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
+        self._engines = {trunk: Engine(bundle.folder, trunk, threads, device) for trunk in trunks}
+        self._runs: dict[tuple[str, View], list[StreamCard]] = {}
+        for stream in bundle.card.streams:
+            self._runs.setdefault((stream.trunk, stream.view), []).append(stream)
+
+    def __repr__(self) -> str:
+        return f"<assay.Detector {self.name} {self.version} {self.sha256[:12]}>"
+
+    @property
+    def card(self) -> Card:
+        """What it is."""
+        return self._bundle.card
+
+    @property
+    def rules(self) -> Judge:
+        """Its calibration, thresholds and doubt band."""
+        return self._bundle.judge
+
+    @property
+    def seen(self) -> Seen:
+        """What it was trained and tuned on."""
+        return self._bundle.seen
+
+    @property
+    def name(self) -> str:
+        """The name on its card."""
+        return self.card.name
+
+    @property
+    def version(self) -> str:
+        """The version on its card."""
+        return self.card.version
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its card, which holds the hashes of all its files."""
+        return self.card.sha256
+
+    @property
+    def threshold(self) -> float:
+        """A score at or above it is called fake."""
+        return self.rules.ensemble.threshold
+
+    @property
+    def doubt(self) -> tuple[float, float]:
+        """The band [low, high) of scores that are called uncertain; high is `threshold`."""
+        return self.rules.ensemble.doubt_low, self.rules.ensemble.threshold
+
+    @property
+    def fpr(self) -> float:
+        """The false-positive rate that `threshold` was chosen for, in (0, 1)."""
+        return self.rules.ensemble.fpr
+
+    def engine(self, stream: str) -> Engine:
+        """What runs a stream's trunk. Raises KeyError for an unknown stream."""
+        return self._engines[self._stream(stream).trunk]
+
+    def head(self, stream: str) -> Head:
+        """A stream's head. Raises KeyError for an unknown stream."""
+        return self._bundle.heads[stream]
+
+    def judge(self, source: Source, limits: Limits = DEFAULT) -> Verdict:
+        """The verdict on one picture.
+
+        Args:
+            source: a path, a file's bytes, a Pillow image or a uint8 array (height, width, 3).
+            limits: what decoding it may cost.
+
+        Raises:
+            InputError: it could not be decoded; `kind` says why.
+            BundleError: the detector's networks can't be run.
+        """
+        return self.judge_prepared([self.prepare(source, limits)])[0]
+
+    def judge_pictures(self, pictures: Sequence[tuple[str, Picture]]) -> list[Verdict]:
+        """Verdicts on decoded pictures, each with the name its verdict will carry, in one batch."""
+        return self.judge_prepared([self.cut(picture, name) for name, picture in pictures])
+
+    def judge_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        limits: Limits = DEFAULT,
+        batch: int = 8,
+        workers: int = 2,
+        prefetch: int | None = None,
+    ) -> Iterator[Verdict | Failure]:
+        """A verdict, or a failure, for each source, in their order.
+
+        The next pictures are decoded while the networks look at these. `sources` is drawn from as needed, at most
+        `batch + prefetch` ahead, and memory does not grow with their number. If drawing from it raises, everything
+        drawn until then is judged first.
+
+        Args:
+            sources: anything that `judge` takes.
+            limits: what decoding one of them may cost.
+            batch: pictures in one run of the networks, >= 1.
+            workers: threads that decode, >= 1. Each holds one whole picture at a time.
+            prefetch: pictures decoded ahead, as crops; None for one batch and one a worker.
+
+        Raises:
+            BundleError: the detector's networks can't be run.
+        """
+        ahead = batch + workers if prefetch is None else prefetch
+        drawing = iter(sources)
+        waiting: collections.deque[tuple[str, concurrent.futures.Future[Prepared]]] = collections.deque()
+        stopped: Exception | None = None
+        pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="assay-decode")
+        try:
+            while True:
+                while stopped is None and len(waiting) < ahead + batch:
+                    try:
+                        source = next(drawing)
+                    except Exception as error:
+                        stopped = error
+                    else:
+                        waiting.append((name_of(source), pool.submit(self.prepare, source, limits)))
+                if not waiting:
+                    break
+                taken = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
+                yield from self._judged(taken)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        if not isinstance(stopped, StopIteration):
+            assert stopped is not None
+            raise stopped
+
+    def _judged(self, taken: Sequence[tuple[str, concurrent.futures.Future[Prepared]]]) -> list[Verdict | Failure]:
+        results: list[Prepared | Failure] = []
+        for name, future in taken:
+            try:
+                results.append(future.result())
+            except InputError as error:
+                results.append(Failure(name, error.kind, str(error)))
+        verdicts = iter(self.judge_prepared([result for result in results if isinstance(result, Prepared)]))
+        return [result if isinstance(result, Failure) else next(verdicts) for result in results]
+
+    def prepare(self, source: Source, limits: Limits = DEFAULT) -> Prepared:
+        """Decode and cut one source. Raises InputError where it can't be decoded."""
+        return self.cut(decode(source, limits), name_of(source))
+
+    def cut(self, picture: Picture, name: str) -> Prepared:
+        """The crops of a decoded picture; its pixels are not kept. `name` is what the verdict will call it."""
+        views = {view for _, view in self._runs if not view.why_not(picture.width, picture.height)}
+        return Prepared(
+            input=name,
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            frame_numbers=picture.frame_numbers,
+            frame_count=picture.frame_count,
+            crops={view: np.concatenate([view.crops(frame) for frame in picture.frames]) for view in views},
+        )
+
+    def judge_prepared(self, pictures: Sequence[Prepared]) -> list[Verdict]:
+        """Verdicts on prepared pictures, in their order; each trunk runs once over the crops of all of them."""
+        raws: list[dict[str, Raws]] = [{} for _ in pictures]
+        for (trunk, view), streams in self._runs.items():
+            rows = [row for row, picture in enumerate(pictures) if view in picture.crops]
+            if not rows:
+                continue
+            crops = [pictures[row].crops[view] for row in rows]
+            embedding = self._embed(self._engines[trunk], view, crops)
+            ends = np.cumsum([len(part) for part in crops])[:-1]
+            for stream in streams:
+                for row, part in zip(rows, np.split(self.head(stream.name).raw(embedding), ends), strict=True):
+                    raws[row][stream.name] = part.reshape(len(pictures[row].frame_numbers), -1)
+        return [self._verdict(picture, raw) for picture, raw in zip(pictures, raws, strict=True)]
+
+    @staticmethod
+    def _embed(engine: Engine, view: View, crops: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+        whole = crops[0] if len(crops) == 1 else np.concatenate(crops)
+        # Part by part: as float32 tensors the crops take four times the memory.
+        starts = range(0, len(whole), engine.crops)
+        return np.concatenate([engine.run(view.tensor(whole[start : start + engine.crops])) for start in starts])
+
+    def _verdict(self, picture: Prepared, raws: Mapping[str, Raws]) -> Verdict:
+        streams = tuple(self._stream_score(stream, picture, raws.get(stream.name)) for stream in self.card.streams)
+        scores = {stream.name: stream.score for stream in streams if stream.score is not None}
+        bar = self.rules.bar(scores)
+        score = self.rules.vote(scores) if scores else None
+        frames = self._frame_scores(picture, {name: raws[name] for name in scores}) if scores else ()
+        return Verdict(
+            verdict=Ruling.UNCERTAIN if score is None else ruling(score, bar.threshold, bar.doubt_low),
+            score=score,
+            threshold=bar.threshold,
+            doubt=(bar.doubt_low, bar.threshold),
+            fpr=bar.fpr,
+            streams=streams,
+            reasons=tuple(self._reasons(picture, score, bar, streams, frames)),
+            detector={"name": self.name, "version": self.version, "sha256": self.sha256},
+            input=picture.input,
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            frames=frames,
+        )
+
+    def _stream_score(self, stream: StreamCard, picture: Prepared, raws: Raws | None) -> StreamScore:
+        if raws is None:
+            return StreamScore(stream.name, None, stream.view.why_not(picture.width, picture.height))
+        if not np.isfinite(raws).all():
+            return StreamScore(stream.name, None, "its network gave no finite number for this picture")
+        rule = self.rules.streams[stream.name]
+        views = tuple(round(value, DIGITS) for value in rule.probability(raws).ravel().tolist())
+        return StreamScore(stream.name, rule.score(raws), views=views)
+
+    def _frame_scores(self, picture: Prepared, raws: Mapping[str, Raws]) -> tuple[tuple[int, float], ...]:
+        if picture.frame_count == 1:
+            return ()
+        rules = self.rules.streams
+        return tuple(
+            (number, self.rules.vote({name: rules[name].score(rows[place]) for name, rows in raws.items()}))
+            for place, number in enumerate(picture.frame_numbers)
+        )
+
+    def _reasons(
+        self,
+        picture: Prepared,
+        score: float | None,
+        bar: Bar,
+        streams: Sequence[StreamScore],
+        frames: Sequence[tuple[int, float]],
+    ) -> Iterator[str]:
+        absent = [stream for stream in streams if not stream.applies]
+        if score is None:
+            yield f"not judged: {'; '.join(dict.fromkeys(stream.reason for stream in absent))}"
+            return
+        yield self._main_reason(score, bar)
+        for stream in absent:
+            yield f"{stream.name} has no part in this: {stream.reason}"
+        if frames:
+            lowest, highest = min(frame for _, frame in frames), max(frame for _, frame in frames)
+            yield (
+                f"{len(frames)} of {picture.frame_count} frames were judged; "
+                f"their scores run from {lowest:.2f} to {highest:.2f}"
+            )
+        for stream in streams:
+            if stream.views and max(stream.views) - min(stream.views) >= DISAGREE:
+                yield f"the crops disagree: {stream.name} gives {min(stream.views):.2f} to {max(stream.views):.2f}"
+        size = max(self._stream(stream.name).view.size for stream in streams if stream.applies)
+        if min(picture.width, picture.height) < size:
+            yield (
+                f"the picture is small, {picture.width} x {picture.height} px: "
+                f"it was mirrored at its edges to fill {size} px, which makes the score less sure"
+            )
+
+    def _main_reason(self, score: float, bar: Bar) -> str:
+        chosen = f"set so that at most {100 * bar.fpr:g} % of real pictures are called fake"
+        high, low = bar.threshold, bar.doubt_low
+        if score >= high:
+            return f"score {_shown(score, high)} is at or above the threshold {_shown(high, score)}, {chosen}"
+        if score >= low:
+            band = f"between {_shown(low, score)} and {_shown(high, score)}"
+            return f"score {_shown(score, low, high)} lies {band}: too close to call"
+        reason = f"score {_shown(score, low)} is below {_shown(low, score)}"
+        if bar is self.rules.ensemble:
+            reason += f", as {100 * self.rules.ensemble.errors.false_real:.2g} % of the fakes it was tuned on are"
+        return reason
+
+    def _stream(self, name: str) -> StreamCard:
+        for stream in self.card.streams:
+            if stream.name == name:
+                return stream
+        raise KeyError(name)
+
+
+def name_of(source: Source) -> str:
+    """What a verdict calls its input: a path, or "<bytes>", "<image>", "<array>"."""
+    if isinstance(source, Image.Image):
+        return "<image>"
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "<bytes>"
+    return os.fsdecode(source)
+
+
+def _shown(value: float, *others: float) -> str:
+    """A number with two digits, or as many as it takes to tell it from the others."""
+    for digits in range(2, DIGITS + 1):
+        text = f"{value:.{digits}f}"
+        if all(value == other or text != f"{other:.{digits}f}" for other in others):
+            break
+    return text

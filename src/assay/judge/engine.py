@@ -1,0 +1,139 @@
+"""Running a trunk: ONNX Runtime behind two calls, one to judge and one to explain."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from assay.errors import AssayError, BundleError
+
+Batch = npt.NDArray[np.float32]
+Device = Literal["auto", "cpu", "cuda"]
+
+CROPS = 32
+"""Most crops in one run of a graph: larger batches are no faster on a CPU and take memory in proportion."""
+
+
+def runtime() -> str:
+    """Name and version of what runs the graphs, for a card."""
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+class Engine:
+    """One trunk of a bundle. Sessions are made on first use; calls from several threads are safe.
+
+    Args:
+        folder: a bundle's folder whose hashes have been checked (see `bundle.read`). ONNX Runtime itself refuses
+            weights that lie outside it.
+        stem: the trunk.
+        threads: cores for one run; None leaves it to ONNX Runtime (all physical cores).
+        device: "auto" takes a CUDA GPU where this ONNX Runtime has one.
+        crops: most crops in one run.
+
+    Raises:
+        AssayError: kind "device": "cuda" was asked for and is not there.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        stem: str,
+        threads: int | None = None,
+        device: Device = "auto",
+        crops: int = CROPS,
+    ) -> None:
+        self.crops = crops
+        self._graphs = {kind: Path(folder) / f"{stem}.{kind}.onnx" for kind in ("judge", "explain")}
+        self._threads = threads
+        self._providers = _providers(device)
+        self._sessions: dict[str, Any] = {}
+        self._making = threading.Lock()
+
+    def run(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Embeddings, shape (n, d) float32, of views, shape (n, 3, S, S) float32, n >= 1.
+
+        Raises:
+            BundleError: kind "invalid": the graph can't be loaded or doesn't take such views.
+        """
+        session = self._session("judge")
+        parts = [self._call("judge", session, ["embedding"], part)[0] for part in self._parts(batch)]
+        return np.concatenate(parts)
+
+    def explain(self, batch: Batch) -> dict[str, npt.NDArray[np.float32]]:
+        """What the explaining graph gives for views, shape (n, 3, S, S) float32, n >= 1.
+
+        Returns:
+            "embedding" (n, d), "features" (n, c, h, w) and, where the trunk has a class token, "attention"
+            (n, heads, tokens, tokens) of its last block.
+
+        Raises:
+            BundleError: kind "missing" (the bundle has no explaining graph) or "invalid".
+        """
+        if not self._graphs["explain"].is_file():
+            raise BundleError(
+                f"this detector has no {self._graphs['explain'].name}, so it can't show where it looked", kind="missing"
+            )
+        session = self._session("explain")
+        names = [output.name for output in session.get_outputs()]
+        parts = [self._call("explain", session, names, part) for part in self._parts(batch)]
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        return [batch[start : start + self.crops] for start in range(0, len(batch), self.crops)]
+
+    def _session(self, kind: str) -> Any:
+        with self._making:
+            if kind not in self._sessions:
+                self._sessions[kind] = self._guarded(kind, lambda: self._load(self._graphs[kind]))
+            return self._sessions[kind]
+
+    def _load(self, graph: Path) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = self._threads or 0
+        options.inter_op_num_threads = 1
+        # Idle threads that spin take the cores that decode the next pictures.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Batches differ in size; a plan of memory for each of them would be kept for nothing.
+        options.enable_mem_pattern = False
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(str(graph), options, providers=self._providers)
+        inputs = [value.name for value in session.get_inputs()]
+        outputs = [value.name for value in session.get_outputs()]
+        if inputs != ["views"] or "embedding" not in outputs:
+            raise ValueError(f"it takes {inputs} and gives {outputs}, not views and an embedding")
+        return session
+
+    def _call(self, kind: str, session: Any, names: list[str], part: Batch) -> list[npt.NDArray[np.float32]]:
+        outputs: list[npt.NDArray[np.float32]] = self._guarded(kind, lambda: session.run(names, {"views": part}))
+        return outputs
+
+    def _guarded(self, kind: str, work: Callable[[], Any]) -> Any:
+        """ONNX Runtime's errors share no root but Exception."""
+        try:
+            return work()
+        except Exception as error:
+            raise BundleError(f"{self._graphs[kind].name} can't be run: {error}", kind="invalid") from error
+
+
+def _providers(device: Device) -> list[Any]:
+    cpu = "CPUExecutionProvider"
+    if device not in ("auto", "cpu", "cuda"):
+        raise AssayError(f"no device called {device!r}; known: auto, cpu, cuda", kind="device")
+    found = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not found:
+        raise AssayError(
+            "this ONNX Runtime can't use a GPU: install onnxruntime-gpu in place of onnxruntime, or take device cpu",
+            kind="device",
+        )
+    if device == "cpu" or not found:
+        return [cpu]
+    # TF32 would move scores by more than the parity that bundles are held to.
+    return [("CUDAExecutionProvider", {"use_tf32": "0"}), cpu]

@@ -1,0 +1,1 @@
+"""Learning: from a recipe and a manifest to a bundle. Needs the `train` extra."""

@@ -1,0 +1,98 @@
+"""Batches of views: the same step gives the same batch, in whichever process it is made.
+
+That is what makes a run that was killed reach the loss of one that was not: the state of the data is the number of the
+step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from assay.learn.recipe import Descend
+from assay.learn.tiles import TileStore
+from assay.learn.views import NAMES, draw
+from assay.types import Label, Pixels, Sample
+
+Batch = dict[str, Pixels]
+"""For each view, (2 * pairs, side, side, 3) uint8: the reals first, then as many fakes."""
+
+
+class Balanced:
+    """Draws as many reals as fakes, and within a class weighs sources by their size to a power.
+
+    Args:
+        samples: labelled; a real's source is its `source`, a fake's is its generator and its source.
+        power: weight of a source with n pictures is n ** power.
+    """
+
+    def __init__(self, samples: Sequence[Sample], power: float) -> None:
+        self.rows: dict[Label, npt.NDArray[np.int64]] = {}
+        self.chances: dict[Label, npt.NDArray[np.float64]] = {}
+        for label in Label:
+            rows = [i for i, sample in enumerate(samples) if sample.label == label]
+            names = [(samples[i].generator, samples[i].source) for i in rows]
+            sizes: dict[tuple[str, str], int] = {}
+            for name in names:
+                sizes[name] = sizes.get(name, 0) + 1
+            weights = np.array([sizes[name] ** (power - 1) for name in names])
+            self.rows[label] = np.array(rows)
+            self.chances[label] = weights / weights.sum()
+
+    def draw(self, pairs: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """`pairs` rows of reals, then as many of fakes; within a class without repeats where it has enough."""
+        halves = []
+        for label in (Label.REAL, Label.FAKE):
+            rows = self.rows[label]
+            halves.append(rng.choice(rows, pairs, replace=len(rows) < pairs, p=self.chances[label]))
+        return np.concatenate(halves)
+
+
+class Batches(Dataset[Batch]):
+    """Item i is the batch of step i.
+
+    Args:
+        store: tiles of `samples`.
+        size: side of the large views.
+        seed: of the run.
+    """
+
+    def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descend, size: int, seed: int) -> None:
+        self.store, self.stage, self.size, self.seed = store, stage, size, seed
+        self.balanced = Balanced(samples, stage.source_power)
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        rows = self.balanced.draw(self.stage.pairs, rng)
+        views: dict[str, list[Pixels]] = {name: [] for name in NAMES}
+        for row in rows:
+            tile = self.store.tile(int(row), int(rng.integers(self.store.count(int(row)))))
+            for name, pixels in draw(tile, self.stage, self.size, rng).items():
+                views[name].append(pixels)
+        return {name: np.stack(pixels) for name, pixels in views.items()}
+
+    def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
+        """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one)."""
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=workers,
+            prefetch_factor=2 if workers else None,
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_one_thread,
+            collate_fn=_as_is,
+        )
+        yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,205 @@
+"""From a trained trunk to the files of a bundle: two ONNX graphs over one file of weights.
+
+The explaining graph gives the feature map and, where the network has a class token, the last block's attention beside
+the embedding; the judging graph is the same graph with those outputs taken off, so the two cannot drift apart. What
+both store is what is measured: a precision below fp32 is applied to the weights here, before any figure is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import timm.layers
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from assay.learn.nn.backbones import Trunk
+
+OPSET = 20
+INLINE = 1024
+"""Tensors of fewer bytes stay in the graph, where shape arithmetic needs them."""
+
+
+class Explained(nn.Module):
+    """A trunk with what an explanation needs.
+
+    forward: (n, 3, size, size) to embedding (n, dim), features (n, c, h, w) and, for networks with a class token,
+    attention (n, heads, tokens, tokens) of the last block.
+    """
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.names = ["embedding", "features"] + (["attention"] if trunk.class_token else [])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        attention: list[Tensor] = []
+        hook = None
+        if self.trunk.class_token:
+            # Without fused attention, timm passes the softmax of the scores through this layer.
+            last: Any = self.trunk.network.blocks[-1].attn.attn_drop
+            hook = last.register_forward_hook(lambda module, args, output: attention.append(output))
+        features = self.trunk.features(x)
+        if hook is not None:
+            hook.remove()
+        return (self.trunk.embed(features), self._as_map(features, x), *attention)
+
+    def _as_map(self, features: Tensor, x: Tensor) -> Tensor:
+        """Tokens (n, prefix + h·w, c) as a map (n, c, h, w); maps as they are."""
+        if features.ndim == 4:
+            return features
+        prefix = self.trunk.network.num_prefix_tokens
+        height, width = self.trunk.network.patch_embed.dynamic_feat_size((x.shape[2], x.shape[3]))
+        return features[:, prefix:].transpose(1, 2).reshape(-1, features.shape[2], height, width)
+
+
+def export(trunk: Trunk, size: int, stem: str, precision: Literal["fp32", "fp16"] = "fp16") -> dict[str, bytes]:
+    """The files of a trunk: `<stem>.judge.onnx`, `<stem>.explain.onnx` and `<stem>.weights`.
+
+    Args:
+        size: side of the views in pixels; batches may have any length.
+        precision: how weights are stored. fp16 halves the file; arithmetic is float32 either way.
+    """
+    model = _traced(trunk, size)
+    if precision == "fp16":
+        _halve(model)
+    weights = _externalise(model, f"{stem}.weights")
+    explaining = model.SerializeToString()
+    embedding = [output for output in model.graph.output if output.name == "embedding"]
+    del model.graph.output[:]
+    model.graph.output.extend(embedding)
+    _prune(model)
+    return {f"{stem}.judge.onnx": model.SerializeToString(), f"{stem}.explain.onnx": explaining, f"{stem}.weights": weights}
+
+
+def _traced(trunk: Trunk, size: int) -> onnx.ModelProto:
+    was_training = trunk.training
+    device = next(trunk.parameters()).device
+    trunk = trunk.eval().cpu().float()
+    explained = Explained(trunk).eval()
+    with _plain_attention(trunk), warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            explained,
+            (torch.randn(2, 3, size, size),),
+            input_names=["views"],
+            output_names=explained.names,
+            dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    trunk.train(was_training).to(device)
+    model: onnx.ModelProto = program.model_proto
+    del model.graph.value_info[:]
+    # Names of source files and lines of the machine that exported it do not belong in a bundle.
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for initializer in model.graph.initializer:
+        del initializer.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    return model
+
+
+@contextlib.contextmanager
+def _plain_attention(trunk: Trunk) -> Iterator[None]:
+    """Attention as separate steps for the while, so that its softmax can be read."""
+    modules = [module for module in trunk.modules() if hasattr(module, "fused_attn")]
+    before = [module.fused_attn for module in modules]
+    for module in modules:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module, fused in zip(modules, before, strict=True):
+            module.fused_attn = fused
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store large float32 weights as float16, widened again by a Cast that the runtime folds away when it loads."""
+    casts = []
+    for initializer in model.graph.initializer:
+        if initializer.data_type != TensorProto.FLOAT or _bytes(initializer) < INLINE:
+            continue
+        name = initializer.name
+        values = numpy_helper.to_array(initializer)
+        half = values.astype(np.float16)
+        if not np.isfinite(half).all():
+            continue
+        initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widen", to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+
+
+def _externalise(model: onnx.ModelProto, file: str) -> bytes:
+    """Move large weights into one blob that graphs point into; returns it."""
+    blob = bytearray()
+    for initializer in model.graph.initializer:
+        if _bytes(initializer) < INLINE:
+            continue
+        raw = np.ascontiguousarray(numpy_helper.to_array(initializer)).tobytes()
+        # Aligned as memory maps like it.
+        blob.extend(b"\0" * (-len(blob) % 64))
+        place = {"location": file, "offset": str(len(blob)), "length": str(len(raw))}
+        blob.extend(raw)
+        for field in ("raw_data", "float_data", "int64_data", "int32_data", "double_data"):
+            initializer.ClearField(field)
+        initializer.data_location = TensorProto.EXTERNAL
+        del initializer.external_data[:]
+        for key, value in place.items():
+            entry = initializer.external_data.add()
+            entry.key, entry.value = key, value
+    return bytes(blob)
+
+
+def _prune(model: onnx.ModelProto) -> None:
+    """Drop nodes and weights that no output needs."""
+    needed = {output.name for output in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    weights = [initializer for initializer in model.graph.initializer if initializer.name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
+
+
+def _bytes(initializer: onnx.TensorProto) -> int:
+    return int(np.prod(initializer.dims)) * numpy_helper.to_array(initializer).dtype.itemsize
+
+
+def parity(trunk: Trunk, run: Any, size: int, count: int = 3) -> float:
+    """The largest difference between torch's embeddings and a runtime's, relative to their size, on random views."""
+    views: npt.NDArray[np.float32] = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
+    with torch.no_grad():
+        expected = trunk.eval().float().cpu()(torch.from_numpy(views)).numpy()
+    return float(np.abs(run(views) - expected).max() / max(1e-6, np.abs(expected).max()))

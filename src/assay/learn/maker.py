@@ -1,0 +1,495 @@
+"""A small generator, trained here from nothing, that makes pictures no camera took.
+
+Every pixel of what it makes comes out of a decoder that has learned to upsample, which is what detectors of generated
+pictures look for. It serves twice: its pictures are samples to try a detector on, and passed through it a real picture
+becomes a fake of the same content (`reconstruct`), so that a detector cannot learn the subject instead.
+
+The network is a convolutional variational autoencoder with a patch critic: the first stage of latent diffusion
+(Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, section 3.1), made small and
+without a pretrained perceptual loss, for which multi-scale differences stand in. The critic is a PatchGAN (Isola et
+al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, section 3.2.2) under a hinge loss.
+Reals reconstructed as aligned fakes: Rajan et al., Aligned Datasets Improve Detection of Latent Diffusion-Generated
+Images, ICLR 2025.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+import safetensors
+import safetensors.torch
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.errors import BundleError, InputError, ManifestError, RecipeError
+from assay.image.decode import decode
+from assay.image.view import cut
+from assay.types import Box, Label, Pixels, Sample
+
+FACTOR = 8
+"""One latent cell stands for a square of this many pixels a side."""
+
+_FORMAT = 1
+_HELD_PICTURES = 2_000
+_HELD_SIDE = 512
+# The rate rises over these, and where minutes are given they are timed: until they are over nothing depends on how
+# many steps there will be, so a run by minutes and one by the number of steps it came to are the same.
+_WARM_STEPS = 14
+_EMA = 0.995
+
+
+class MakerFields(pydantic.BaseModel):
+    """What a maker is, and how it is trained.
+
+    Args:
+        upsampler: how the decoder doubles its size, three times: "nearest" repeats samples and convolves, "transposed"
+            is a transposed convolution, "subpixel" convolves to four times the channels and interleaves them. Each
+            leaves another trace.
+        width: channels at half the picture's size; doubled at each halving after that.
+        latent: channels of the latent, at an eighth of the picture's size: `latent` numbers for 192 samples.
+        blocks: residual blocks at the latent's size, in the encoder and in the decoder each.
+        kl: weight of the divergence from the unit normal, averaged over the latent's numbers.
+        adversarial: weight of the patch critic; 0 trains without one.
+        critic_from: share of the training after which the critic is heard.
+        crop: side of a training crop in pixels, a multiple of 8.
+        batch: crops a step.
+        rate: Adam's peak learning rate.
+        precision: "bf16" trains under bfloat16 autocast (about three times as fast on processors that have it);
+            making pictures always runs in float32.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    upsampler: Literal["nearest", "transposed", "subpixel"] = "nearest"
+    width: int = pydantic.Field(32, ge=2, le=256)
+    latent: int = pydantic.Field(16, ge=1, le=64)
+    blocks: int = pydantic.Field(2, ge=0, le=8)
+    kl: float = pydantic.Field(1e-3, ge=0)
+    adversarial: float = pydantic.Field(0.03, ge=0)
+    critic_from: float = pydantic.Field(0.4, ge=0, le=1)
+    crop: int = pydantic.Field(128, ge=16, le=1024, multiple_of=FACTOR)
+    batch: int = pydantic.Field(8, ge=1, le=1024)
+    rate: float = pydantic.Field(1e-3, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+
+class Maker(nn.Module):
+    """Encoder, bottleneck and decoder, fully convolutional; about 1.7 million parameters by default.
+
+    Tensors are (n, 3, height, width) float in [-1, 1], both sides multiples of 8; latents are
+    (n, latent, height / 8, width / 8).
+    """
+
+    def __init__(self, fields: MakerFields | None = None) -> None:
+        super().__init__()
+        self.fields = fields or MakerFields()
+        w, z = self.fields.width, self.fields.latent
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, w, 4, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
+            _Residual(2 * w),
+            nn.SiLU(),
+            nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1),
+            *(_Residual(4 * w) for _ in range(self.fields.blocks)),
+            nn.SiLU(),
+            nn.Conv2d(4 * w, 2 * z, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(z, 4 * w, 3, padding=1),
+            *(_Residual(4 * w) for _ in range(self.fields.blocks)),
+            *_upsample(self.fields.upsampler, 4 * w, 2 * w),
+            _Residual(2 * w),
+            *_upsample(self.fields.upsampler, 2 * w, w),
+            _Residual(w),
+            *_upsample(self.fields.upsampler, w, w // 2),
+            nn.SiLU(),
+            nn.Conv2d(w // 2, 3, 3, padding=1),
+        )
+        for module in self.modules():
+            # torch's default shrinks the signal at every layer, and the first hundred steps go into undoing that.
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                fan = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+                # Of a transposed convolution's kernel only one place in stride x stride meets an output.
+                fan //= module.stride[0] * module.stride[1] if isinstance(module, nn.ConvTranspose2d) else 1
+                nn.init.normal_(module.weight, std=fan**-0.5)
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, _Residual):
+                nn.init.zeros_(module.second.weight)
+        last = self.encoder[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        with torch.no_grad():
+            # Deviations start at e^-2: at 1, noise would drown the latent and the decoder learn to do without it.
+            last.weight[z:] *= 0.1
+            last.bias[z:] = -4
+
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent."""
+        mean, log_variance = self.encoder(pictures).chunk(2, dim=1)
+        # Below e^-6 a deviation adds nothing that eight-bit samples could hold; above e^2 training has gone astray.
+        return mean, torch.exp(0.5 * log_variance.float().clamp(-12, 4))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Pictures of a latent, not clipped to [-1, 1]."""
+        decoded: Tensor = self.decoder(latent)
+        return decoded
+
+    @torch.inference_mode()
+    def reconstruct(self, pixels: Pixels) -> Pixels:
+        """A fake with a picture's content: encoded, and decoded from the latent's mean.
+
+        Args:
+            pixels: (height, width, 3) uint8, any size from 1 x 1 up; mirrored at the right and lower edge up to a
+                multiple of 8 and cut back afterwards.
+
+        Returns:
+            Pixels of the same shape. The same pixels always give the same picture.
+        """
+        height, width = pixels.shape[:2]
+        return _pixels(self.decode(self._encode_pixels(pixels)[0]), height, width)
+
+    def _encode_pixels(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
+        height, width = pixels.shape[:2]
+        whole = cut(pixels, Box(0, 0, -(-width // FACTOR) * FACTOR, -(-height // FACTOR) * FACTOR))
+        return self.encode(_tensor(whole[None], next(self.parameters()).device))
+
+
+def train_maker(
+    pictures: Sequence[Sample | str | os.PathLike[str]],
+    fields: MakerFields | None = None,
+    *,
+    seed: int = 0,
+    minutes: float | None = None,
+    steps: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Maker:
+    """Train a maker from nothing on real pictures.
+
+    The same pictures, fields, seed and number of steps give the same maker on the same machine with the same number
+    of threads.
+
+    Args:
+        pictures: files, or samples of a manifest, which must be real and of the training split. At most 2,000 of them
+            are held, drawn by the seed, each as a crop of at most 512 px a side at native resolution.
+        fields: what to train; the defaults where None.
+        seed: of the weights, crops and noise.
+        minutes: how long to train. The first steps are timed and the number of steps follows from that, so a machine
+            that turns busy takes longer. The number is written to `maker.json`.
+        steps: how many steps to train, instead of `minutes`.
+        out: folder to save the maker in.
+        device: where to train, as torch names it.
+        on_step: called with the step (from 1), the number of steps (0 while not known) and the reconstruction loss.
+
+    Raises:
+        RecipeError: not exactly one of `minutes` and `steps` is given, or it is not positive.
+        ManifestError: no picture is left, or samples are not real pictures of the training split.
+        InputError: a file cannot be read.
+    """
+    fields = fields or MakerFields()
+    amount = minutes if steps is None else steps
+    if (minutes is None) == (steps is None) or amount is None or amount <= 0:
+        raise RecipeError("say how long to train: give either minutes or steps, above 0")
+    draw = np.random.default_rng(seed)
+    held = _hold(_places(pictures), fields.crop, draw)
+    # Weights and noise come from torch's global generator: fork it, so that the caller's goes on as it was.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        maker, done, loss = _descend(held, fields, draw, minutes, steps or 0, torch.device(device), on_step)
+    if out is not None:
+        save(maker, out, seed=seed, steps=done, pictures=len(held), loss=round(loss, 5))
+    return maker
+
+
+def make(maker: Maker, photographs: Sequence[Pixels], seed: int = 0) -> list[Pixels]:
+    """New pictures out of photographs' latents, one for each photograph and of its size.
+
+    In turn (`TURNS`): two photographs' latents blended under a smooth random mask; a region of one set into another;
+    one shifted smoothly. Each latent is drawn from its posterior. The second photograph of a pair is scaled and cropped
+    to the first one's shape. All pixels are decoded; none is copied.
+
+    Args:
+        photographs: (height, width, 3) uint8 each, at least one, any sizes.
+        seed: of masks, partners and noise. The same maker, photographs and seed give the same pictures.
+    """
+    draw = np.random.default_rng(seed)
+    # One step round the circle for all, so that each photograph is second once, and first beside itself only if alone.
+    away = int(draw.integers(1, max(2, len(photographs))))
+    made = []
+    with torch.inference_mode():
+        for index, (photograph, turn) in enumerate(zip(photographs, itertools.cycle(TURNS.values()), strict=False)):
+            height, width = photograph.shape[:2]
+            other = Image.fromarray(photographs[(index + away) % len(photographs)])
+            fitted = np.asarray(ImageOps.fit(other, (width, height), Image.Resampling.BICUBIC))
+            first, second = (
+                mean + deviation * torch.from_numpy(draw.standard_normal(mean.shape, np.float32)).to(mean)
+                for mean, deviation in map(maker._encode_pixels, (photograph, fitted))
+            )
+            made.append(_pixels(maker.decode(turn(first, second, draw)), height, width))
+    return made
+
+
+def save(maker: Maker, folder: str | os.PathLike[str], **record: str | float) -> None:
+    """Write `maker.safetensors` and `maker.json` (the fields, and whatever `record` says of the training)."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in maker.state_dict().items()}
+    (place / "maker.safetensors").write_bytes(safetensors.torch.save(state))
+    card = {"format": _FORMAT, "fields": maker.fields.model_dump(), "record": record}
+    (place / "maker.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: str | os.PathLike[str]) -> Maker:
+    """Read a maker that `save` wrote.
+
+    Raises:
+        BundleError: a file is missing, torn, of another version, or does not fit the other.
+    """
+    place = Path(folder)
+    try:
+        card: Any = json.loads((place / "maker.json").read_text(encoding="utf-8"))
+        weights = (place / "maker.safetensors").read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename}: cannot be read ({error.strerror}); a maker is a folder with maker.json and "
+            "maker.safetensors, as `train_maker(out=…)` writes it",
+            kind="missing",
+        ) from error
+    except ValueError as error:
+        raise BundleError(f"{place / 'maker.json'}: not JSON ({error}); train the maker again", kind="torn") from error
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        raise BundleError(f"{place / 'maker.json'}: not of format {_FORMAT}; train the maker again", kind="version")
+    try:
+        maker = Maker(MakerFields.model_validate(card.get("fields")))
+        maker.load_state_dict(safetensors.torch.load(weights))
+    except (pydantic.ValidationError, RuntimeError, safetensors.SafetensorError) as error:
+        raise BundleError(
+            f"{place}: fields and weights do not fit ({error}); train it again", kind="invalid"
+        ) from error
+    return maker.eval()
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside the identity. No normalisation: one over the picture would tie a pixel to all others,
+    and a crop would not come out as the whole does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.second(F.silu(self.first(F.silu(x))))
+        return x + branch
+
+
+def _upsample(kind: str, channels: int, out: int) -> list[nn.Module]:
+    if kind == "nearest":
+        return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, out, 3, padding=1)]
+    if kind == "transposed":
+        return [nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1)]
+    return [nn.Conv2d(channels, 4 * out, 3, padding=1), nn.PixelShuffle(2)]
+
+
+class _Critic(nn.Sequential):
+    """Says of each patch of about 38 px whether it looks real (above 0) or made."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(3, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(4 * width, 1, 3, padding=1),
+        )
+
+
+def _descend(
+    held: Sequence[Pixels],
+    fields: MakerFields,
+    draw: np.random.Generator,
+    minutes: float | None,
+    steps: int,
+    device: torch.device,
+    on_step: Callable[[int, int, float], None] | None,
+) -> tuple[Maker, int, float]:
+    maker = Maker(fields).to(device, memory_format=torch.channels_last)
+    critic = _Critic(fields.width).to(device, memory_format=torch.channels_last)
+    smooth = [parameter.detach().clone() for parameter in maker.parameters()]
+    optimiser = torch.optim.Adam(maker.parameters(), lr=fields.rate, betas=(0.9, 0.99))
+    critic_optimiser = torch.optim.Adam(critic.parameters(), lr=0.5 * fields.rate, betas=(0.5, 0.9))
+    began, step, loss = time.monotonic(), 0, float("nan")
+    while not steps or step < steps:
+        progress = max(0, step - _WARM_STEPS) / (steps - _WARM_STEPS) if steps > _WARM_STEPS else 0.0
+        for group in optimiser.param_groups:
+            group["lr"] = (
+                fields.rate * min(1.0, (step + 1) / _WARM_STEPS) * (0.02 + 0.49 * (1 + np.cos(np.pi * progress)))
+            )
+        heard = step >= _WARM_STEPS and fields.adversarial > 0 and progress >= fields.critic_from
+        real = _tensor(_crops(held, fields, draw), device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fields.precision == "bf16"):
+            mean, deviation = maker.encode(real)
+            fake = maker.decode(mean + deviation * torch.randn_like(deviation))
+            opinion = critic(fake) if heard else None
+        distance = _distance(fake.float(), real)
+        mean = mean.float()
+        divergence = 0.5 * (mean**2 + deviation**2 - 1 - 2 * deviation.log()).mean()
+        total = distance + fields.kl * divergence
+        if opinion is not None:
+            total = total - fields.adversarial * opinion.float().mean()
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(maker.parameters(), 1.0)
+        optimiser.step()
+        if heard:
+            with torch.autocast(device.type, torch.bfloat16, enabled=fields.precision == "bf16"):
+                on_real, on_fake = critic(torch.cat([real, fake.detach().to(real)])).float().chunk(2)
+            critic_loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
+            critic_optimiser.zero_grad(set_to_none=True)
+            critic_loss.backward()  # type: ignore[no-untyped-call]
+            critic_optimiser.step()
+        step += 1
+        decay = min(_EMA, step / (step + 9))
+        torch._foreach_lerp_(smooth, [p.detach() for p in maker.parameters()], 1 - decay)
+        loss = float(distance.detach())
+        if on_step is not None:
+            on_step(step, steps, loss)
+        if not steps and minutes is not None:
+            if step == 2:
+                timed = time.monotonic()
+            elif step == _WARM_STEPS:
+                each = (time.monotonic() - timed) / (step - 2)
+                # A step with the critic takes about a quarter longer.
+                each *= 1 + 0.25 * (1 - fields.critic_from) * (fields.adversarial > 0)
+                steps = max(step + 1, step + int((60 * minutes - (time.monotonic() - began)) / each))
+    with torch.no_grad():
+        for parameter, average in zip(maker.parameters(), smooth, strict=True):
+            parameter.copy_(average)
+    return maker.to("cpu", memory_format=torch.contiguous_format).eval(), step, loss
+
+
+def _distance(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute difference of samples at three scales and of neighbours' differences, which punish blur."""
+    total = torch.zeros((), device=real.device)
+    for scale in range(3):
+        if scale:
+            fake, real = F.avg_pool2d(fake, 2), F.avg_pool2d(real, 2)
+        error = fake - real
+        total = total + 0.5**scale * error.abs().mean()
+        total = total + 0.5**scale * 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
+    return total
+
+
+def _places(pictures: Sequence[Sample | str | os.PathLike[str]]) -> list[str]:
+    unfit = [
+        f"{picture.place}: label {'unknown' if picture.label is None else picture.label.name.lower()}, "
+        f"split {picture.split or 'none'}"
+        for picture in pictures
+        if isinstance(picture, Sample) and (picture.label is not Label.REAL or picture.split != "train")
+    ]
+    if unfit:
+        raise ManifestError(
+            f"a maker learns from real pictures of the training split alone, and {len(unfit)} are not, first "
+            f'{unfit[0]}; select them by split="train", label=Label.REAL',
+            unfit,
+        )
+    if not pictures:
+        raise ManifestError("no pictures to train a maker on; the manifest needs real rows with split train")
+    return [picture.place if isinstance(picture, Sample) else os.fspath(picture) for picture in pictures]
+
+
+def _hold(places: Sequence[str], least: int, draw: np.random.Generator) -> list[Pixels]:
+    """The pictures to train on, decoded once: reading them again for every crop would cost more than the training."""
+    if len(places) > _HELD_PICTURES:
+        places = [places[index] for index in draw.choice(len(places), _HELD_PICTURES, replace=False)]
+    held = []
+    for place in places:
+        pixels = _read(place)
+        height, width = pixels.shape[:2]
+        across, down = (max(least, min(_HELD_SIDE, side)) for side in (width, height))
+        left, top = (int(draw.integers(0, max(1, slack + 1))) for slack in (width - across, height - down))
+        held.append(cut(pixels, Box(left, top, left + across, top + down)))
+    return held
+
+
+def _read(place: str) -> Pixels:
+    try:
+        return decode(place).pixels
+    except InputError as error:
+        raise InputError(f"{place}: {error}", kind=error.kind) from error
+
+
+def _crops(held: Sequence[Pixels], fields: MakerFields, draw: np.random.Generator) -> Pixels:
+    crops = []
+    for index in draw.integers(0, len(held), fields.batch):
+        height, width = held[index].shape[:2]
+        left, top = (int(draw.integers(0, side - fields.crop + 1)) for side in (width, height))
+        crop = held[index][top : top + fields.crop, left : left + fields.crop]
+        crops.append(crop[:, ::-1] if draw.random() < 0.5 else crop)
+    return np.stack(crops)
+
+
+def _tensor(pictures: Pixels, device: torch.device) -> Tensor:
+    """(n, height, width, 3) uint8 to (n, 3, height, width) in [-1, 1]; NHWC in memory, which convolves faster."""
+    batch = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
+    return batch.float() / 127.5 - 1
+
+
+def _pixels(decoded: Tensor, height: int, width: int) -> Pixels:
+    samples = ((decoded[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(samples.permute(1, 2, 0).cpu().numpy()[:height, :width])
+
+
+def _blend(first: Tensor, second: Tensor, draw: np.random.Generator) -> Tensor:
+    """Two latents under a smooth mask with short transitions: half-and-half everywhere would look like a double
+    exposure."""
+    mask = torch.sigmoid(10 * _field(first, 1, draw))
+    return mask * first + (1 - mask) * second
+
+
+def _inset(first: Tensor, second: Tensor, draw: np.random.Generator) -> Tensor:
+    """An ellipse of the second latent within the first."""
+    height, width = first.shape[-2:]
+    middle = draw.uniform(0.35, 0.65, 2)
+    radius = draw.uniform(0.25, 0.35, 2)
+    y = (torch.linspace(0, 1, height)[:, None] - middle[0]) / radius[0]
+    x = (torch.linspace(0, 1, width)[None, :] - middle[1]) / radius[1]
+    mask = torch.sigmoid(8 * (1 - torch.sqrt(x**2 + y**2))).to(first)
+    return mask * second + (1 - mask) * first
+
+
+def _drift(first: Tensor, second: Tensor, draw: np.random.Generator) -> Tensor:
+    """One latent, each channel moved by a smooth field of its own, so that colours and textures change."""
+    spread = first.std(dim=(2, 3), keepdim=True)
+    return first + 0.35 * spread * _field(first, first.shape[1], draw)
+
+
+def _field(like: Tensor, channels: int, draw: np.random.Generator) -> Tensor:
+    """(1, channels, height, width) of smooth noise with mean 0 and deviation 1 in each channel."""
+    coarse = torch.from_numpy(draw.standard_normal((1, channels, 4, 4), np.float32)).to(like)
+    field = F.interpolate(coarse, size=like.shape[-2:], mode="bicubic", align_corners=False)
+    field = field - field.mean(dim=(2, 3), keepdim=True)
+    return field / field.square().mean(dim=(2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+TURNS: Mapping[str, Callable[[Tensor, Tensor, np.random.Generator], Tensor]] = {
+    "blend": _blend,
+    "inset": _inset,
+    "drift": _drift,
+}
+"""What `make` does to one photograph after another: how a first and a second latent become one."""

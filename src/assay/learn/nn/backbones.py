@@ -1,0 +1,102 @@
+"""Networks by name: a front, a timm model or ours, an embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from assay.errors import RecipeError, unknown
+from assay.learn.nn.front import Front
+from assay.learn.nn.trace import TraceCNN
+from assay.learn.recipe import Backbone
+
+OURS = {"trace_cnn": TraceCNN}
+
+
+class Trunk(nn.Module):
+    """A front and a network: (n, 3, size, size) to an embedding (n, dim).
+
+    Attributes:
+        dim: length of the embedding.
+        class_token: whether the network has one (then its attention can be read).
+    """
+
+    def __init__(self, front: Front, network: Any, dim: int) -> None:
+        super().__init__()
+        self.front = front
+        self.network = network
+        self.dim = dim
+        self.class_token = getattr(network, "cls_token", None) is not None
+
+    def features(self, x: Tensor) -> Tensor:
+        """The network's last feature map (n, c, h, w), or its tokens (n, tokens, c)."""
+        features: Tensor = self.network.forward_features(self.front(x))
+        return features
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Features to the embedding (n, dim)."""
+        embedding: Tensor = self.network.forward_head(features, pre_logits=True)
+        return embedding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embed(self.features(x))
+
+
+def build(backbone: Backbone, size: int) -> Trunk:
+    """The network of a recipe, for square inputs of `size` pixels (other sizes work in training).
+
+    Raises:
+        RecipeError: no such network, or its weights do not fit or cannot be had; the message says how to get them.
+    """
+    front = Front(backbone.front)
+    if backbone.name in OURS:
+        network: Any = OURS[backbone.name](in_chans=front.channels, **backbone.fields)
+        dim = network.num_features
+    else:
+        if not timm.is_model(backbone.name):
+            raise RecipeError(unknown("network", backbone.name, [*timm.list_models(), *OURS]))
+        fields: dict[str, Any] = {"in_chans": front.channels, "num_classes": 0} | backbone.fields
+        if backbone.name.startswith(("vit_", "test_vit")):
+            fields = {"img_size": size, "dynamic_img_size": True} | fields
+        try:
+            network = timm.create_model(backbone.name, pretrained=backbone.pretrained, **fields)
+        except (OSError, RuntimeError, TypeError) as error:
+            raise RecipeError(
+                f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
+                "and set backbone.weights to its path"
+            ) from error
+        dim = _embedding_length(network, front.channels, size)
+    if backbone.weights:
+        _load(network, Path(backbone.weights), backbone.name)
+    return Trunk(front, network, dim)
+
+
+def _embedding_length(network: nn.Module, channels: int, size: int) -> int:
+    # Some networks (MobileNetV3) widen between `num_features` and the embedding, so ask the network itself.
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        length = int(network(torch.zeros(1, channels, size, size)).shape[1])
+    network.train(was_training)
+    return length
+
+
+def _load(network: nn.Module, path: Path, name: str) -> None:
+    if not path.is_file():
+        raise RecipeError(f"no weights at {path}; give a safetensors file in timm's naming for {name}")
+    try:
+        weights = load_file(path)
+    except Exception as error:
+        raise RecipeError(f"{path} is not a safetensors file: {error}") from None
+    have = network.state_dict()
+    weights = {key: value for key, value in weights.items() if not key.startswith(("head.", "fc.", "classifier."))}
+    wrong = [key for key in have if key not in weights or weights[key].shape != have[key].shape]
+    wrong += [key for key in weights if key not in have]
+    if wrong:
+        raise RecipeError(f"{path} does not fit {name}: {len(wrong)} parameters differ, first {wrong[0]}")
+    network.load_state_dict(weights)

@@ -1,0 +1,64 @@
+"""A small residual network for generator traces."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class TraceCNN(nn.Module):
+    """Plain 3 × 3 residual blocks, no pooling before the end; the feature map is 1/16 of the input.
+
+    Dense convolutions are what CPUs run fastest. The finest details, where traces of a generator sit, reach the
+    network through the residual front, so that the first convolution can afford to halve the picture.
+
+    Args:
+        in_chans: input channels.
+        widths: channels of the first convolution, which halves the picture, and of each further halving stage.
+        blocks: residual blocks in each of those stages.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        widths: tuple[int, ...] = (32, 64, 128, 192),
+        blocks: tuple[int, ...] = (1, 2, 1),
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_features = widths[-1]
+        layers: list[nn.Module] = [_conv(in_chans, widths[0], 2), nn.ReLU(inplace=True)]
+        for before, width, count in zip(widths, widths[1:], blocks, strict=False):
+            layers.append(_Block(before, width, stride=2))
+            layers.extend(_Block(width, width, stride=1) for _ in range(count - 1))
+        self.body = nn.Sequential(*layers)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(n, in_chans, h, w) to (n, num_features, h / 16, w / 16)."""
+        features: Tensor = self.body(x)
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
+        """Mean over places: (n, num_features)."""
+        pooled: Tensor = self.drop(features.mean(dim=(2, 3)))
+        return pooled
+
+
+class _Block(nn.Module):
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = _conv(before, width, stride)
+        self.second = _conv(width, width, 1)
+        self.skip = _conv(before, width, stride, side=1) if stride > 1 or before != width else nn.Identity()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.second(self.act(self.first(x))) + self.skip(x))
+        return out
+
+
+def _conv(before: int, width: int, stride: int, side: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, width, side, stride, padding=side // 2, bias=False),
+        nn.BatchNorm2d(width),
+    )

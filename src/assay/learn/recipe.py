@@ -1,0 +1,297 @@
+"""A recipe: everything that makes a detector, as one Python value.
+
+A recipe is data. The stages of a paper are items of a list; the machinery that runs them (`assay.learn.train`) knows the
+stages, never the papers. Fields are checked when a recipe is made, and `Recipe.set` reaches every one of them by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any, Literal, Self
+
+import pydantic
+
+from assay.errors import RecipeError, unknown
+from assay.image.align import Align
+from assay.image.alter import T
+from assay.image.view import View
+
+
+class Part(pydantic.BaseModel):
+    """A frozen piece of a recipe; unknown fields are refused."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Backbone(Part):
+    """The network under a head.
+
+    Args:
+        name: any timm model, or "trace_cnn" (`assay.learn.nn.trace`).
+        front: what the network is shown: "pixels"; "residual", the picture minus what its neighbours predict
+            (three fixed high-pass filters a channel, `assay.learn.nn.front`); or "both".
+        pretrained: weights by timm's name from its hub (asks the network) instead of random ones.
+        weights: a local safetensors file in timm's naming instead.
+        fields: further keyword arguments of the network's constructor.
+    """
+
+    name: str = "vit_tiny_patch16_224"
+    front: Literal["pixels", "residual", "both"] = "pixels"
+    pretrained: bool = False
+    weights: str = ""
+    fields: dict[str, Any] = {}
+
+
+class Linear(Part):
+    """Logistic regression on un-normalised embeddings (CoDE, released code)."""
+
+    kind: Literal["linear"] = "linear"
+    C: float = 0.316
+    balanced: bool = True
+    iterations: int = 1500
+
+
+class Stream(Part):
+    """A view, a network and a head."""
+
+    name: str
+    view: View
+    backbone: Backbone
+    head: Linear = Linear()
+
+
+class InfoNCE(Part):
+    """CoDE's loss (arXiv 2407.20337, section 3).
+
+    Args:
+        temperature: tau.
+        multi_scale: share of the multi-scale term; the global term has the rest. 0 leaves global only.
+        halves: which classes serve as anchors. The full loss has both.
+        bce: weight of a binary cross-entropy of all views, through a linear layer that is thrown away after
+            training. 0 in the paper.
+    """
+
+    temperature: float = pydantic.Field(0.1, gt=0)
+    multi_scale: float = pydantic.Field(0.5, ge=0, le=1)
+    halves: tuple[Literal["real", "fake"], ...] = ("real", "fake")
+    bce: float = pydantic.Field(0.0, ge=0)
+
+
+class Crops(Part):
+    """The views that training draws of one picture.
+
+    Args:
+        base: side in pixels of the native-resolution region that all views of a picture are cut from; None takes the
+            whole stored tile.
+        global_area, local_area: range of the share of that region's area.
+        local: side in pixels of the local view; the global view has the stream's.
+    """
+
+    base: int | None = None
+    global_area: tuple[float, float] = (0.4, 1.0)
+    local_area: tuple[float, float] = (0.05, 0.4)
+    local: int = 96
+
+
+class Optimiser(Part):
+    """AdamW with linear warm-up and a cosine to zero."""
+
+    learning_rate: float = pydantic.Field(2e-3, gt=0)
+    weight_decay: float = pydantic.Field(2e-5, ge=0)
+    warmup: float = pydantic.Field(5 / 150, ge=0, lt=1, description="share of all steps")
+    clip: float = pydantic.Field(1.0, gt=0, description="largest norm of the gradient")
+
+
+class Tiles(Part):
+    """How pictures are held for training: decoded once into native-resolution tiles.
+
+    Args:
+        side: largest side of a tile in pixels.
+        each: tiles kept of one picture.
+        reduce_above: of a picture whose shorter side exceeds this, every second tile is cut from a copy reduced to a
+            shorter side between `side` and this, so that a class whose pictures are large does not show only soft
+            details. None never reduces.
+    """
+
+    side: int = pydantic.Field(512, ge=64)
+    each: int = pydantic.Field(2, ge=1)
+    reduce_above: int | None = 1024
+
+
+class Descend(Part):
+    """Train a stream's network by gradient descent.
+
+    Args:
+        stream: whose network.
+        pairs: reals in a batch, and as many fakes.
+        steps: an epoch; the tuning loss is looked at after each.
+        epochs: at most.
+        patience: epochs without a better tuning figure before stopping.
+        source_power: a source with n pictures is drawn with weight n ** source_power: 1 draws pictures alike, 0
+            sources alike.
+    """
+
+    stage: Literal["descend"] = "descend"
+    stream: str
+    loss: InfoNCE = InfoNCE()
+    crops: Crops = Crops()
+    alter: T = T()
+    align: Align | None = None
+    tiles: Tiles = Tiles()
+    optimiser: Optimiser = Optimiser()
+    pairs: int = pydantic.Field(128, ge=2)
+    steps: int = pydantic.Field(1700, ge=1)
+    epochs: int = pydantic.Field(150, ge=1)
+    patience: int = pydantic.Field(6, ge=1)
+    source_power: float = pydantic.Field(1.0, ge=0, le=1)
+
+
+class Fit(Part):
+    """Fit a stream's head on frozen embeddings.
+
+    Args:
+        records: at most this many pictures.
+        altered: views of each picture after T, beside the one plain view.
+    """
+
+    stage: Literal["fit"] = "fit"
+    stream: str
+    records: int = pydantic.Field(50_000, ge=2)
+    altered: int = pydantic.Field(1, ge=0)
+
+
+class Calibrate(Part):
+    """Fit slope and offset of each stream, then threshold and doubt band, all on tuning rows.
+
+    Args:
+        fpr: the false-positive rate that the threshold is chosen for.
+        decided: least share of tuning rows (classes weighted alike) that must get a verdict.
+    """
+
+    stage: Literal["calibrate"] = "calibrate"
+    fpr: float = pydantic.Field(0.05, gt=0, lt=1)
+    decided: float = pydantic.Field(0.70, ge=0, le=1)
+
+
+Stage = Descend | Fit | Calibrate
+
+
+class Expected(Part):
+    """A published figure, shown beside ours as the paper's."""
+
+    table: str
+    what: str
+    value: float
+    source: str
+
+
+class Recipe(Part):
+    """What makes a detector: streams, stages, and the result that its paper reports."""
+
+    name: str
+    summary: str
+    streams: tuple[Stream, ...]
+    stages: tuple[Stage, ...]
+    expects: tuple[Expected, ...] = ()
+
+    def stream(self, name: str) -> Stream:
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise RecipeError(unknown("stream", name, [s.name for s in self.streams]))
+
+    def set(self, **fields: Any) -> Self:
+        """A copy with fields changed, named by dotted place with `__` for the dot.
+
+        A stage is named by its kind, a stream by its name: `recipe.set(descend__optimiser__learning_rate=1e-3)`,
+        `recipe.set(code__view__size=160)`.
+        """
+        recipe = self
+        for place, value in fields.items():
+            recipe = recipe.with_field(place.replace("__", "."), value)
+        return recipe
+
+    def with_field(self, place: str, value: Any) -> Self:
+        """A copy with one field changed; `place` is dotted ("descend.pairs"), a text value is converted.
+
+        Raises:
+            RecipeError: no such field (the nearest are named), or the value does not fit it.
+        """
+        first, _, rest = place.partition(".")
+        data = dict(self)
+        for slot, key in (("streams", "name"), ("stages", "stage")):
+            items = list(data[slot])
+            hits = [i for i, item in enumerate(items) if getattr(item, key) == first]
+            if hits and rest:
+                for i in hits:
+                    items[i] = _replace(items[i], rest, value, place)
+                data[slot] = tuple(items)
+                return type(self)(**data)
+        if first in data and not rest:
+            return _replace(self, first, value, place)
+        known = [*data, *(s.name for s in self.streams), *(s.stage for s in self.stages)]
+        raise RecipeError(f"cannot set {place!r}: " + unknown("field", first, known))
+
+
+def _replace(part: Any, place: str, value: Any, whole: str) -> Any:
+    """`part` with the field at a dotted place changed; parts are pydantic models or dataclasses."""
+    first, _, rest = place.partition(".")
+    names = list(type(part).model_fields) if isinstance(part, pydantic.BaseModel) else list(part.__dataclass_fields__)
+    if first not in names:
+        raise RecipeError(f"cannot set {whole!r}: " + unknown("field", first, names))
+    new = _replace(getattr(part, first), rest, value, whole) if rest else value
+    if isinstance(new, str):
+        new = _plain(new)
+    fields = {name: getattr(part, name) for name in names} | {first: new}
+    try:
+        if isinstance(part, pydantic.BaseModel):
+            return type(part)(**fields)
+        return pydantic.TypeAdapter(type(part)).validate_python(fields)
+    except pydantic.ValidationError as error:
+        first_error = error.errors()[0]
+        raise RecipeError(f"cannot set {whole} to {value!r}: {first_error['msg'].lower()}") from None
+
+
+def _plain(text: str) -> Any:
+    """Text from a command line: JSON where it is JSON ("null", "[1, 2]", "0.5"), else the text itself."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def names() -> dict[str, str]:
+    """Every recipe that `find` knows, with its one-line summary. A variant is named "recipe:variant"."""
+    found: dict[str, str] = {}
+    for module in _modules():
+        found[module.RECIPE.name] = module.RECIPE.summary
+        found |= {f"{module.RECIPE.name}:{name}": variant.summary for name, variant in module.VARIANTS.items()}
+    return found
+
+
+def find(name: str, size: Literal["small", "paper"] = "small") -> Recipe:
+    """The recipe of that name, at the size for one small machine or at the paper's.
+
+    Raises:
+        RecipeError: no such recipe or variant.
+    """
+    base, _, variant = name.partition(":")
+    for module in _modules():
+        if module.RECIPE.name != base:
+            continue
+        if variant and variant not in module.VARIANTS:
+            raise RecipeError(unknown("variant", variant, module.VARIANTS))
+        recipe: Recipe = module.VARIANTS[variant] if variant else module.RECIPE
+        return module.small(recipe) if size == "small" else recipe
+    raise RecipeError(unknown("recipe", name, names()))
+
+
+def _modules() -> list[Any]:
+    package = importlib.import_module("assay.recipes")
+    return [
+        importlib.import_module(f"assay.recipes.{info.name}")
+        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name)
+    ]

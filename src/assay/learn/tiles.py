@@ -1,0 +1,149 @@
+"""Pictures at hand for training: each decoded once, into native-resolution tiles on disk.
+
+Decoding a photograph costs far more than a training step can wait for, and training only ever looks at regions of it.
+So a first pass decodes every picture, keeps a few tiles as plain bytes in one memory-mapped file, and takes the
+fingerprints that a bundle remembers it by.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from assay.errors import InputError, ManifestError
+from assay.image.decode import decode
+from assay.image.fingerprint import perceptual_hash
+from assay.image.view import cut
+from assay.learn.progress import Progress
+from assay.learn.recipe import Tiles
+from assay.types import Box, Pixels, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class TileStore:
+    """Tiles of a list of samples, in its order.
+
+    Attributes:
+        sha256: of each sample's file.
+        phashes: perceptual hash of each sample, or None for a flat picture.
+    """
+
+    file: Path
+    places: npt.NDArray[np.int64]
+    """(tiles, 4): sample, offset in bytes, height, width; ordered by sample."""
+    first: npt.NDArray[np.int64]
+    """(samples + 1,): where each sample's tiles begin in `places`."""
+    sha256: tuple[str, ...]
+    phashes: tuple[int | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.sha256)
+
+    def count(self, sample: int) -> int:
+        """How many tiles a sample has; at least one."""
+        return int(self.first[sample + 1] - self.first[sample])
+
+    def tile(self, sample: int, which: int) -> Pixels:
+        """(height, width, 3) uint8, read-only."""
+        _, offset, height, width = (int(x) for x in self.places[self.first[sample] + which])
+        # Opened anew each time: a map costs microseconds, and the object stays safe to send to loader processes.
+        return np.memmap(self.file, np.uint8, "r", offset, (height, width, 3))
+
+
+def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, workers: int = 2) -> TileStore:
+    """Decode every sample into tiles under `folder`, or take up what an earlier run left there for the same samples.
+
+    Raises:
+        ManifestError: some pictures cannot be decoded; all are listed.
+    """
+    key = _key(samples, tiles, seed)
+    file, index = folder / f"tiles-{key}.bin", folder / f"tiles-{key}.json"
+    if index.exists() and file.exists():
+        return _open(file, index)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    places, hashes, phashes, problems, offset = [], [], [], [], 0
+    jobs = [(sample.place, tiles, seed + i) for i, sample in enumerate(samples)]
+    with (
+        part.open("wb") as out,
+        Progress("decoding pictures", len(jobs)) as progress,
+        # Not forked: the parent may hold threads of the network's runtime.
+        concurrent.futures.ProcessPoolExecutor(
+            max(1, workers), mp_context=multiprocessing.get_context("spawn")
+        ) as pool,
+    ):
+        for i, result in enumerate(pool.map(_tiles_of, jobs, chunksize=16)):
+            progress.step()
+            if isinstance(result, str):
+                problems.append(f"{samples[i].place}: {result}")
+                continue
+            sha256, phash, cuts = result
+            hashes.append(sha256)
+            phashes.append(phash)
+            for pixels in cuts:
+                places.append([i, offset, *pixels.shape[:2]])
+                out.write(pixels.tobytes())
+                offset += pixels.nbytes
+    if problems:
+        part.unlink()
+        listed = "\n  ".join(problems[:20])
+        raise ManifestError(f"{len(problems)} pictures cannot be decoded; take them out of the manifest:\n  {listed}", problems)
+    part.replace(file)
+    index_part = index.with_suffix(".part")
+    index_part.write_text(json.dumps({"places": places, "sha256": hashes, "phashes": phashes}))
+    index_part.replace(index)
+    return _open(file, index)
+
+
+def _open(file: Path, index: Path) -> TileStore:
+    data = json.loads(index.read_text())
+    places = np.asarray(data["places"], np.int64)
+    first = np.searchsorted(places[:, 0], np.arange(len(data["sha256"]) + 1))
+    return TileStore(file, places, first.astype(np.int64), tuple(data["sha256"]), tuple(data["phashes"]))
+
+
+def _key(samples: Sequence[Sample], tiles: Tiles, seed: int) -> str:
+    digest = hashlib.sha256(f"{tiles.model_dump_json()} {seed}".encode())
+    for sample in samples:
+        status = Path(sample.place).stat()
+        digest.update(f"\0{Path(sample.place).resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _tiles_of(job: tuple[str, Tiles, int]) -> tuple[str, int | None, list[Pixels]] | str:
+    place, tiles, seed = job
+    try:
+        picture = decode(place)
+    except InputError as error:
+        return str(error)
+    rng = np.random.default_rng(seed)
+    return picture.sha256, perceptual_hash(picture.pixels), cut_tiles(picture.pixels, tiles, rng)
+
+
+def cut_tiles(pixels: Pixels, tiles: Tiles, rng: np.random.Generator) -> list[Pixels]:
+    """At most `tiles.each` regions of a picture; a picture no larger than a tile gives one, itself."""
+    shorter = min(pixels.shape[:2])
+    if max(pixels.shape[:2]) <= tiles.side:
+        return [np.ascontiguousarray(pixels)]
+    reduced = pixels
+    if tiles.reduce_above is not None and shorter > tiles.reduce_above and tiles.each > 1:
+        factor = float(np.exp(rng.uniform(np.log(tiles.side), np.log(tiles.reduce_above)))) / shorter
+        size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+        reduced = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return [_region(reduced if i % 2 else pixels, tiles.side, rng) for i in range(tiles.each)]
+
+
+def _region(pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+    height, width = pixels.shape[:2]
+    h, w = min(side, height), min(side, width)
+    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    return cut(pixels, Box(left, top, left + w, top + h))

@@ -1,0 +1,90 @@
+"""The views that CoDE's loss compares, drawn from one picture.
+
+Source: CoDE (arXiv 2407.20337), section 3; where views are cut at native resolution is ours (`Crops.base`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from PIL import Image
+
+from assay.image.alter import T
+from assay.image.view import cut
+from assay.learn.recipe import Crops, Descend
+from assay.types import Box, Pixels
+
+NAMES = ("clean", "transformed", "global", "local")
+
+
+def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> dict[str, Pixels]:
+    """The four views of a picture.
+
+    Args:
+        tile: (height, width, 3) uint8.
+        size: side of the clean, transformed and global views; the local view has `stage.crops.local`.
+        rng: the only source of chance: the same state gives the same views.
+
+    Returns:
+        "clean": a crop; "transformed": T of the region; "global" and "local": resized crops of the region, then T.
+        The views of one picture share its region, and its alignment where the stage has one.
+    """
+    region = random_region(tile, stage.crops, rng)
+    if stage.align is not None:
+        region = stage.align(region, rng)
+    local = stage.crops.local
+    return {
+        "clean": random_crop(region, size, rng),
+        "transformed": sized(stage.alter, size)(region, rng),
+        "global": sized(stage.alter, size)(resized_crop(region, size, stage.crops.global_area, rng), rng),
+        "local": sized(stage.alter, local)(resized_crop(region, local, stage.crops.local_area, rng), rng),
+    }
+
+
+def sized(alter: T, size: int) -> T:
+    """The operator with another output size; its resize keeps the same ratio to it (248 : 224 in the paper)."""
+    resize = None if alter.resize is None else round(alter.resize * size / alter.size)
+    return dataclasses.replace(alter, size=size, resize=resize)
+
+
+def random_region(tile: Pixels, crops: Crops, rng: np.random.Generator) -> Pixels:
+    """The part of a tile that all views of a picture are cut from, at native resolution."""
+    if crops.base is None:
+        return tile
+    height, width = tile.shape[:2]
+    h, w = min(crops.base, height), min(crops.base, width)
+    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    return cut(tile, Box(left, top, left + w, top + h))
+
+
+def random_crop(region: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+    """A square at native resolution; a smaller region is mirrored at its edges."""
+    height, width = region.shape[:2]
+    top, left = _start(height - size, rng), _start(width - size, rng)
+    return cut(region, Box(left, top, left + size, top + size))
+
+
+def _start(slack: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(slack + 1)) if slack >= 0 else slack // 2
+
+
+def resized_crop(region: Pixels, size: int, area: tuple[float, float], rng: np.random.Generator) -> Pixels:
+    """A rectangle with a share of the region's area and an aspect ratio in 3 : 4 … 4 : 3, resized (bicubic) to a square.
+
+    Where ten draws do not fit into a narrow region, the largest centred square is taken.
+    """
+    height, width = region.shape[:2]
+    for _ in range(10):
+        share = rng.uniform(*area) * height * width
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(share * aspect)), round(math.sqrt(share / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            break
+    else:
+        w = h = min(height, width)
+        top, left = (height - h) // 2, (width - w) // 2
+    image = Image.fromarray(region[top : top + h, left : left + w])
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))

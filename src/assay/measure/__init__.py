@@ -1,0 +1,1 @@
+"""Honest measurement of a detector on labelled pictures."""

@@ -1,0 +1,235 @@
+"""An evaluation as a person reads it: aligned tables for a terminal, Markdown for a card."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from assay.measure.controls import Control
+from assay.measure.evaluate import Evaluation
+from assay.metrics import Interval
+
+NAMES = {
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "ece": "calibration error (ECE)",
+    "brier": "Brier score",
+    "fpr": "FPR at the threshold",
+    "tpr": "TPR at the threshold",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_5": "TPR at 5 % FPR",
+    "coverage": "coverage (not uncertain)",
+    "false_fake": "decided reals called fake",
+    "false_real": "decided fakes called real",
+    "base_rate_precision": "precision at 1 in 100",
+}
+SHARES = frozenset(NAMES) - {"auc", "ece", "brier"}
+"""Shown in percent; the others as fractions of 1."""
+CONDITION_COLUMNS = ("auc", "balanced_accuracy", "fpr", "tpr", "coverage")
+_LISTED = 10
+
+
+class Block(NamedTuple):
+    """One table of a report: its title, its columns, its rows of cells, and a note under it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    note: str = ""
+
+
+def show(evaluation: Evaluation, console: Console) -> None:
+    """Print an evaluation on a terminal."""
+    console.print(Text(_printable(heading(evaluation)), style="bold"))
+    console.print(Text(counts(evaluation)))
+    for block in blocks(evaluation):
+        console.print()
+        table = Table(title=Text(block.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for number, column in enumerate(block.columns):
+            table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
+        for row in block.rows:
+            # Text, because a file's or a generator's name may hold what rich takes for markup.
+            table.add_row(*(Text(_printable(cell)) for cell in row))
+        console.print(table)
+        if block.note:
+            console.print(Text(_printable(block.note)))
+    if lines := troubles(evaluation):
+        console.print()
+        console.print(Text("without a score", style="bold"))
+        for line in lines:
+            console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
+
+
+def text(evaluation: Evaluation, width: int = 100) -> str:
+    """The same tables as plain text without colour, `width` columns wide."""
+    file = io.StringIO()
+    show(evaluation, Console(file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def markdown(evaluation: Evaluation, level: int = 2) -> str:
+    """The same tables as Markdown.
+
+    Args:
+        level: of the headings, 1 to 6.
+    """
+    parts = [f"**{_escaped(heading(evaluation))}**", _escaped(counts(evaluation))]
+    for block in blocks(evaluation):
+        lines = [
+            f"{'#' * level} {_escaped(block.title)}",
+            "",
+            _line(block.columns),
+            _line(["---", *["---:"] * (len(block.columns) - 1)]),
+            *(_line([_escaped(cell) for cell in row]) for row in block.rows),
+        ]
+        if block.note:
+            lines += ["", _escaped(block.note)]
+        parts.append("\n".join(lines))
+    if listed := troubles(evaluation):
+        parts.append("\n".join([f"{'#' * level} without a score", "", *(f"- {_escaped(line)}" for line in listed)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def heading(evaluation: Evaluation) -> str:
+    """What was measured, in one line."""
+    detector = evaluation.detector
+    version = f" {detector['version']}" if detector.get("version") else ""
+    digest = f" ({detector['sha256'][:12]})" if detector.get("sha256") else ""
+    low, high = evaluation.doubt
+    doubt = f", uncertain from {low:.3f} to {high:.3f}" if low < high else ""
+    return (
+        f"{detector.get('name', '')}{version}{digest}: fake from {evaluation.threshold:.3f} "
+        f"(chosen for {_percent(evaluation.fpr)} FPR){doubt}"
+    )
+
+
+def counts(evaluation: Evaluation) -> str:
+    """How many rows there were and what became of them, in one line."""
+    rows = evaluation.rows
+    parts = [f"{rows.n} rows: {rows.n_real} real, {rows.n_fake} fake"]
+    if rows.failures:
+        parts.append(f"{len(rows.failures)} could not be judged")
+    if rows.not_applicable:
+        parts.append(f"{len(rows.not_applicable)} not applicable")
+    if rows.unlabelled:
+        parts.append(f"{rows.unlabelled} without a label left out")
+    if rows.seen:
+        parts.append(f"{rows.seen} SEEN in making the detector, so this is no test")
+    return "; ".join(parts)
+
+
+def blocks(evaluation: Evaluation) -> Iterator[Block]:
+    """The tables of a report, in order."""
+    yield Block(
+        "figures",
+        ("", "value", "95 % interval", "rows"),
+        [
+            (NAMES.get(name, name), _value(interval, name), _range(interval, name), str(interval.n))
+            for name, interval in evaluation.metrics.items()
+        ],
+        evaluation.base_rate_line,
+    )
+    for column, groups in evaluation.groups.items():
+        if not groups:
+            continue
+        figures = [name for name in ("auc", "fpr", "tpr") if any(name in group.figures for group in groups.values())]
+        rows = [
+            (
+                name + (" *" if group.small else ""),
+                str(group.n_real) if column != "generator" else str(group.n_fake),
+                *([str(group.n_fake)] if column not in ("generator", "source") else []),
+                *(_both(group.figures.get(figure), figure) for figure in figures),
+            )
+            for name, group in groups.items()
+        ]
+        sizes = {"generator": ["fake"], "source": ["real"]}.get(column, ["real", "fake"])
+        title = {"generator": "by generator, against all reals", "source": "reals by source"}.get(
+            column, f"by {column}"
+        )
+        note = "* fewer than 20 rows: means little" if any(group.small for group in groups.values()) else ""
+        yield Block(title, (column, *sizes, *(figure.upper() for figure in figures)), rows, note)
+    if evaluation.robustness:
+        yield Block(
+            "after alteration",
+            ("condition", *(NAMES[name] for name in CONDITION_COLUMNS), "rows"),
+            [
+                (name, *(_value(found[column], column) for column in CONDITION_COLUMNS), str(found["auc"].n))
+                for name, found in evaluation.robustness.items()
+            ],
+        )
+    controls = evaluation.controls
+    if controls is not None:
+        named = [(f"{name.replace('_', ' ')} alone", control) for name, control in controls.alone.items()]
+        named += [("metadata classifier", controls.metadata), ("16 px thumbnail classifier", controls.thumbnail)]
+        yield Block(
+            "controls: what file and subject alone tell",
+            ("", "AUC", "95 % interval", "either way", "rows"),
+            [_control(name, control) for name, control in named],
+            f"the classifiers were fitted {controls.fitted}; a detector earns trust by what it adds to these",
+        )
+
+
+def troubles(evaluation: Evaluation) -> list[str]:
+    """One line for each row that has no score, the first few of each kind."""
+    lines = []
+    for found, what in ((evaluation.rows.failures, ""), (evaluation.rows.not_applicable, "not applicable: ")):
+        lines += [f"{trouble.place}: {what}{trouble.message}" for trouble in found[:_LISTED]]
+        if len(found) > _LISTED:
+            lines.append(f"… and {len(found) - _LISTED} more")
+    return lines
+
+
+def _control(name: str, control: Control) -> tuple[str, ...]:
+    auc = control.auc
+    return name, _value(auc, "auc"), _range(auc, "auc"), _number(control.oriented, "auc"), str(auc.n)
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _number(value: float, name: str) -> str:
+    if name in SHARES:
+        return _percent(value)
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _value(interval: Interval, name: str) -> str:
+    return _number(interval.value, name)
+
+
+def _range(interval: Interval, name: str) -> str:
+    if math.isnan(interval.low):
+        return "–"
+    return f"{_number(interval.low, name)} to {_number(interval.high, name)}"
+
+
+def _both(interval: Interval | None, name: str) -> str:
+    if interval is None:
+        return "–"
+    within = "" if math.isnan(interval.low) else f" ({_range(interval, name)})"
+    return _value(interval, name) + within
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _printable(text: str) -> str:
+    """Text that cannot steer a terminal: a file's name may hold escape sequences, or no valid Unicode."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def _escaped(cell: str) -> str:
+    """A cell whose text cannot break the table or become markup."""
+    cell = _printable(" ".join(cell.split()))
+    for sign in "\\`*_[]<>|#":
+        cell = cell.replace(sign, f"\\{sign}")
+    return cell

@@ -1,0 +1,201 @@
+"""The nouns that every part of assay shares.
+
+One convention holds everywhere: **label 1 = fake, score = P(fake) in [0, 1]**. Whatever the outside world says is
+converted in the one place that reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+"""A picture's samples, shape (height, width, 3), sRGB, the right way up."""
+
+
+class Label(enum.IntEnum):
+    """What a picture is known to be."""
+
+    REAL = 0
+    FAKE = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels of the upright picture; `right` and `bottom` are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded input: the pixels a person sees, and where they came from.
+
+    Args:
+        frames: one array a frame, each (height, width, 3) uint8 sRGB, upright. A still picture has one. All frames
+            of one input have the same shape.
+        frame_numbers: the place of each of `frames` in the file, counted from 0.
+        frame_count: how many frames the file holds (only some of them may have been decoded).
+        sha256: hash of the file's bytes (of the pixels where there was no file), 64 hexadecimal digits.
+        format: the container as decoded ("JPEG", "PNG", …; "array" for pixels handed over in memory), never the
+            file's extension.
+    """
+
+    frames: tuple[Pixels, ...]
+    sha256: str
+    format: str
+    frame_numbers: tuple[int, ...] = (0,)
+    frame_count: int = 1
+
+    @property
+    def pixels(self) -> Pixels:
+        """The first decoded frame."""
+        return self.frames[0]
+
+    @property
+    def width(self) -> int:
+        return int(self.frames[0].shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.frames[0].shape[0])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a data set: where a picture is and what is known of it.
+
+    Args:
+        place: path of the file.
+        label: what it is, or None where that is not known.
+        generator: name of what made a fake; empty for reals.
+        source: where it was collected (a camera, a site, a repository).
+        origin: identity of the picture it was derived from, as a SHA-256. Crops, re-encodings and degraded copies of
+            one picture share it. Empty until the file's own hash is taken.
+        split: "train", "tune" (early stopping, calibration, thresholds) or "test".
+        groups: any further named groups (subject, video, frame, a subgroup column).
+    """
+
+    place: str
+    label: Label | None
+    generator: str = ""
+    source: str = ""
+    origin: str = ""
+    split: str = ""
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Ruling(enum.StrEnum):
+    """The word of a verdict."""
+
+    REAL = "real"
+    FAKE = "fake"
+    UNCERTAIN = "uncertain"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamScore:
+    """One stream's part in a verdict.
+
+    Args:
+        name: the stream.
+        score: calibrated P(fake) in [0, 1], or None where the stream does not apply.
+        reason: why it does not apply; empty where it does.
+        views: P(fake) of each view (crop) the score is made of, in the order of the view's boxes.
+    """
+
+    name: str
+    score: float | None
+    reason: str = ""
+    views: tuple[float, ...] = ()
+
+    @property
+    def applies(self) -> bool:
+        return self.score is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        if self.score is None:
+            return {"name": self.name, "applies": False, "reason": self.reason}
+        return {"name": self.name, "score": self.score}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a detector says of one picture.
+
+    Args:
+        verdict: fake, real or uncertain.
+        score: calibrated P(fake) in [0, 1]; None where no stream applied, and then the verdict is "uncertain".
+        threshold: a score at or above it is called fake.
+        doubt: the band [low, high) of scores that are called uncertain; high is `threshold`, low = high where the
+            detector leaves nothing open.
+        fpr: the false-positive rate that `threshold` was chosen for on tuning rows.
+        streams: each stream's part.
+        reasons: short sentences, the most important first.
+        detector: name, version and sha256 of the bundle.
+        input: what was judged: a path, or "<bytes>", "<image>", "<array>".
+        sha256, width, height: of the input.
+        frames: (frame number, score) of each judged frame where the input has several.
+    """
+
+    verdict: Ruling
+    score: float | None
+    threshold: float
+    doubt: tuple[float, float]
+    fpr: float
+    streams: tuple[StreamScore, ...]
+    reasons: tuple[str, ...]
+    detector: Mapping[str, str]
+    input: str
+    sha256: str
+    width: int
+    height: int
+    frames: tuple[tuple[int, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready object. Keys stay from version to version; more may be added."""
+        line: dict[str, Any] = {
+            "input": self.input,
+            "sha256": self.sha256,
+            "verdict": str(self.verdict),
+            "score": self.score,
+            "threshold": self.threshold,
+            "doubt": list(self.doubt),
+            "fpr": self.fpr,
+            "streams": [stream.to_dict() for stream in self.streams],
+            "reasons": list(self.reasons),
+            "detector": dict(self.detector),
+            "width": self.width,
+            "height": self.height,
+        }
+        if self.frames:
+            line["frames"] = [{"frame": number, "score": score} for number, score in self.frames]
+        return line
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that could not be judged. Never a score."""
+
+    input: str
+    kind: str
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "error": {"kind": self.kind, "message": self.message}}

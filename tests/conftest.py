@@ -1,0 +1,138 @@
+"""A detector small enough to be made in a test: bright pictures are "fake", dark ones "real"."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import assay
+from assay.image.view import View
+from assay.judge import bundle
+from assay.judge.card import Card, HeadCard, StreamCard
+from assay.judge.heads import Head, LinearHead
+from assay.judge.rule import EnsembleRule, Errors, Judge, Rows, StreamRule
+from assay.judge.seen import Seen
+
+WEIGHTS = np.array([[1, 0, 0, 1 / 3], [0, 1, 0, 1 / 3], [0, 0, 1, 1 / 3]], np.float32)
+"""The tiny trunk's embedding: mean red, green, blue and grey of the normalised view."""
+
+
+def tiny_graph(location: str = "tiny.weights", *, explain: bool = False, views: str = "views") -> bytes:
+    """An ONNX graph whose one matrix lies in the external file `location`."""
+    matrix = TensorProto(name="matrix", data_type=TensorProto.FLOAT, dims=WEIGHTS.shape)
+    matrix.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(WEIGHTS.nbytes))):
+        matrix.external_data.add(key=key, value=value)
+    nodes = [
+        helper.make_node("AveragePool", [views], ["features"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("ReduceMean", ["features"], ["means"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["means", "matrix"], ["embedding"]),
+    ]
+    outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 4])]
+    if explain:
+        outputs.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3, "h", "w"]))
+    inputs = [helper.make_tensor_value_info(views, TensorProto.FLOAT, ["n", 3, "height", "width"])]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, [matrix])
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+@dataclasses.dataclass
+class Parts:
+    """What `bundle.write` takes."""
+
+    card: Card
+    judge: Judge
+    files: dict[str, bytes | Path]
+    heads: dict[str, Head]
+    seen: Seen
+
+    def write(self, folder: Path) -> bundle.Bundle:
+        return bundle.write(folder, self.card, self.judge, files=self.files, heads=self.heads, seen=self.seen)
+
+    def add(self, name: str, *, view: View | None = None, threshold: float = 0.7, doubt_low: float = 0.3) -> None:
+        """A further stream on the tiny trunk; it looks at the reds only."""
+        streams = (*self.card.streams, stream_card(name, view or self.card.streams[0].view))
+        self.card = self.card.model_copy(update={"streams": streams})
+        rule = StreamRule(threshold=threshold, doubt_low=doubt_low, fpr=0.05)
+        self.judge = self.judge.model_copy(update={"streams": {**self.judge.streams, name: rule}})
+        self.heads[name] = LinearHead(np.array([4.0, 0, 0, 0]), 0.0)
+
+
+def stream_card(name: str, view: View) -> StreamCard:
+    return StreamCard(
+        name=name,
+        view=view,
+        trunk="tiny",
+        head=HeadCard(kind="linear", settings={"C": 0.316}),
+        parameters=WEIGHTS.size,
+        embedding=4,
+        backbone="mean colour",
+    )
+
+
+@pytest.fixture
+def parts() -> Parts:
+    """The parts of a tiny bundle with one stream, "grey": crops of 32 px on a grid, pictures from 16 px."""
+    return Parts(
+        card=Card(
+            name="tiny",
+            version="1",
+            description="Calls bright pictures fake. It knows nothing of pictures.",
+            recipe="none",
+            created=datetime.date(2026, 1, 2),
+            assay="0",
+            streams=(stream_card("grey", View(size=32, layout="grid", across=3, minimum=16)),),
+            data={"sources": ["none"], "share": 0.1},
+            limits=("It can't tell real from fake.",),
+            engine="onnxruntime",
+        ),
+        judge=Judge(
+            streams={"grey": StreamRule(threshold=0.7, doubt_low=0.3, fpr=0.05)},
+            ensemble=EnsembleRule(
+                threshold=0.7,
+                doubt_low=0.3,
+                fpr=0.05,
+                errors=Errors(false_fake=0.04, false_real=0.1, decided=0.8),
+                rows=Rows(real=100, fake=90),
+            ),
+        ),
+        files={
+            "tiny.judge.onnx": tiny_graph(),
+            "tiny.explain.onnx": tiny_graph(explain=True),
+            "tiny.weights": WEIGHTS.tobytes(),
+        },
+        heads={"grey": LinearHead(np.array([0, 0, 0, 4.0]), 0.0)},
+        seen=Seen.of(files=["ab" * 32], origins=["cd" * 32], phashes=[0x0123_4567_89AB_CDEF]),
+    )
+
+
+@pytest.fixture
+def bundle_folder(parts: Parts, tmp_path: Path) -> Path:
+    """A tiny bundle on disk that the test may spoil."""
+    return parts.write(tmp_path / "tiny").folder
+
+
+@pytest.fixture
+def detector(bundle_folder: Path) -> assay.Detector:
+    """The tiny bundle, ready to judge."""
+    return assay.load(bundle_folder, threads=1, device="cpu")
+
+
+@pytest.fixture
+def flat() -> Callable[..., np.ndarray[Any, np.dtype[np.uint8]]]:
+    """`flat(grey, width, height)`: a picture of one grey level with a little noise, the same each time."""
+
+    def make(grey: int, width: int = 80, height: int = 64) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        noise = np.random.default_rng(grey).integers(-3, 4, (height, width, 3))
+        return np.clip(grey + noise, 0, 255).astype(np.uint8)
+
+    return make

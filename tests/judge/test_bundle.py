@@ -1,0 +1,454 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import assay
+from assay.errors import AssayError, BundleError
+from assay.judge import bundle
+from assay.judge.card import digest
+from assay.judge.engine import Engine, runtime
+from assay.judge.heads import LinearHead
+from assay.judge.seen import Seen
+from conftest import tiny_graph
+
+FILES = ("tiny.judge.onnx", "tiny.explain.onnx", "tiny.weights", "judge.json", "heads.npz", "seen.npz")
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """Make the card's hashes right again after a change, as its maker (or a forger) would."""
+    card = json.loads((folder / "card.json").read_text())
+    files = [path for path in folder.iterdir() if path.name != "card.json"]
+    card["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    card |= changes
+    card["sha256"] = digest(card)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def refused(folder: Path, kind: str, *words: str) -> str:
+    with pytest.raises(BundleError) as caught:
+        bundle.read(folder)
+    assert caught.value.kind == kind
+    for word in words:
+        assert word in str(caught.value)
+    return str(caught.value)
+
+
+# ── what is written is what is read
+
+
+def test_a_bundle_is_read_as_it_was_written(parts, tmp_path):
+    written = parts.write(tmp_path / "new" / "tiny")
+    again = bundle.read(tmp_path / "new" / "tiny")
+    assert again.card == written.card
+    assert again.card.model_copy(update={"files": {}, "sha256": ""}) == parts.card
+    assert again.judge == parts.judge
+    np.testing.assert_array_equal(again.heads["grey"].raw(np.eye(4)), parts.heads["grey"].raw(np.eye(4)))
+    for field in ("files", "origins", "phashes"):
+        np.testing.assert_array_equal(getattr(again.seen, field), getattr(parts.seen, field))
+    assert set(again.card.files) == set(FILES)
+    assert written.folder == tmp_path / "new" / "tiny"
+
+
+def test_graphs_may_be_given_as_files(parts, tmp_path):
+    (tmp_path / "w").write_bytes(parts.files["tiny.weights"])
+    by_bytes = parts.write(tmp_path / "a").card.sha256
+    parts.files["tiny.weights"] = tmp_path / "w"
+    assert parts.write(tmp_path / "b").card.sha256 == by_bytes
+
+
+def test_the_same_parts_make_the_same_bundle(parts, tmp_path):
+    assert parts.write(tmp_path / "a").card.sha256 == parts.write(tmp_path / "b").card.sha256
+
+
+def test_every_part_counts_in_the_hash_of_the_card(parts, tmp_path):
+    before = parts.write(tmp_path / "a").card.sha256
+    parts.heads["grey"] = LinearHead(np.array([0, 0, 0, 4.0]), 1e-9)
+    assert parts.write(tmp_path / "b").card.sha256 != before
+
+
+def test_writing_over_a_bundle_replaces_all_of_it(parts, bundle_folder):
+    del parts.files["tiny.explain.onnx"]
+    parts.write(bundle_folder)
+    assert not (bundle_folder / "tiny.explain.onnx").exists()
+    assert [path.name for path in bundle_folder.parent.iterdir()] == [bundle_folder.name]
+
+
+def test_writing_over_anything_else_is_refused(parts, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "only.jpg").write_bytes(b"precious")
+    with pytest.raises(BundleError, match="not a bundle"):
+        parts.write(tmp_path / "photos")
+    assert (tmp_path / "photos" / "only.jpg").read_bytes() == b"precious"
+
+
+def test_a_write_that_fails_leaves_the_old_bundle_and_nothing_else(parts, bundle_folder):
+    before = bundle.read(bundle_folder).card.sha256
+    parts.files["tiny.weights"] = bundle_folder / "nowhere"
+    with pytest.raises(FileNotFoundError):
+        parts.write(bundle_folder)
+    assert bundle.read(bundle_folder).card.sha256 == before
+    assert [path.name for path in bundle_folder.parent.iterdir()] == [bundle_folder.name]
+
+
+def test_parts_that_do_not_fit_together_are_never_written(parts, tmp_path):
+    parts.heads["grey"] = LinearHead(np.ones(5), 0.0)
+    with pytest.raises(BundleError, match="takes 5 numbers, its trunk gives 4"):
+        parts.write(tmp_path / "tiny")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../out.weights", "/out.weights", "a/b", "..", ".hidden", "card.json", "a\n", ""])
+def test_a_file_can_not_be_written_outside_the_folder_or_over_the_card(parts, tmp_path, name):
+    parts.files[name] = b"x"
+    with pytest.raises(BundleError, match="can't be the name"):
+        parts.write(tmp_path / "tiny")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_figure_that_is_not_a_number_is_refused(parts, tmp_path):
+    parts.card = parts.card.model_copy(update={"figures": {"auc": float("nan")}})
+    with pytest.raises(BundleError, match="not JSON"):
+        parts.write(tmp_path / "tiny")
+
+
+# ── what was changed is refused
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_named_with_both_hashes(bundle_folder, name):
+    content = bytearray((bundle_folder / name).read_bytes())
+    was = hashlib.sha256(content).hexdigest()
+    content[len(content) // 2] ^= 1
+    (bundle_folder / name).write_bytes(content)
+    refused(bundle_folder, "tampered", name, was[:12], hashlib.sha256(content).hexdigest()[:12])
+
+
+@pytest.mark.parametrize("name", [*FILES, "card.json"])
+def test_a_missing_file_is_named(bundle_folder, name):
+    (bundle_folder / name).unlink()
+    refused(bundle_folder, "torn", name)
+
+
+@pytest.mark.parametrize("name", [".hidden", "tiny.judge.onnx.bak", "evil.so"])
+def test_a_file_that_the_card_does_not_list_is_named(bundle_folder, name):
+    (bundle_folder / name).write_bytes(b"")
+    refused(bundle_folder, "tampered", name)
+
+
+def test_a_folder_inside_is_refused(bundle_folder):
+    (bundle_folder / "more").mkdir()
+    refused(bundle_folder, "tampered", "more")
+
+
+@pytest.mark.parametrize("name", ["tiny.weights", "card.json"])
+def test_a_link_is_refused_even_to_the_same_bytes(bundle_folder, tmp_path, name):
+    shutil.move(bundle_folder / name, tmp_path / "elsewhere")
+    (bundle_folder / name).symlink_to(tmp_path / "elsewhere")
+    refused(bundle_folder, "tampered", name, "link")
+
+
+def test_a_card_edited_by_hand_is_refused(bundle_folder):
+    card = (bundle_folder / "card.json").read_text()
+    (bundle_folder / "card.json").write_text(card.replace("It can't tell", "It can always tell"))
+    refused(bundle_folder, "tampered", "card.json was changed")
+
+
+def test_a_card_that_is_only_laid_out_differently_is_the_same_card(bundle_folder):
+    card = json.loads((bundle_folder / "card.json").read_text())
+    sha256 = card["sha256"]
+    (bundle_folder / "card.json").write_text(json.dumps(dict(reversed(card.items()))))
+    assert bundle.read(bundle_folder).card.sha256 == sha256
+
+
+def test_a_bundle_of_a_later_format_says_what_this_assay_reads(bundle_folder):
+    reseal(bundle_folder, format_version=2, something_new=True)
+    refused(bundle_folder, "version", "format 2", "reads format 1", "update assay")
+
+
+def test_an_unknown_or_wrong_field_is_named_by_its_path(bundle_folder):
+    card = json.loads((bundle_folder / "card.json").read_text())
+    card["streams"][0]["view"]["size"] = -4
+    card["colour"] = "blue"
+    reseal(bundle_folder, streams=card["streams"], colour="blue")
+    refused(bundle_folder, "invalid", "streams.0.view.size", "colour")
+
+
+def test_a_wrong_number_of_the_judge_is_named_by_its_path(bundle_folder):
+    judge = json.loads((bundle_folder / "judge.json").read_text())
+    judge["streams"]["grey"]["slope"] = -1
+    (bundle_folder / "judge.json").write_text(json.dumps(judge))
+    reseal(bundle_folder)
+    refused(bundle_folder, "invalid", "judge.json", "streams.grey.slope")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"format_version": NaN}'])
+@pytest.mark.parametrize("name", ["card.json", "judge.json"])
+def test_anything_that_is_not_a_json_object_is_refused(bundle_folder, name, content):
+    (bundle_folder / name).write_bytes(content)
+    if name != "card.json":
+        reseal(bundle_folder)
+    with pytest.raises(BundleError) as caught:
+        bundle.read(bundle_folder)
+    assert caught.value.kind in ("invalid", "version")
+
+
+@pytest.mark.parametrize("name", ["../tiny.weights", "/etc/passwd", "a/../b", "..", "a\\b", "C:x", "tiny.weights "])
+def test_a_card_that_lists_a_file_outside_the_folder_is_refused(bundle_folder, name):
+    card = json.loads((bundle_folder / "card.json").read_text())
+    reseal(bundle_folder, files=card["files"] | {name: "0" * 64})
+    refused(bundle_folder, "invalid", "not a plain file name")
+
+
+def test_a_card_without_a_trunk_s_graph_is_refused(bundle_folder):
+    (bundle_folder / "tiny.judge.onnx").unlink()
+    reseal(bundle_folder)
+    refused(bundle_folder, "invalid", "tiny.judge.onnx")
+
+
+def test_two_streams_of_one_name_are_refused(bundle_folder):
+    card = json.loads((bundle_folder / "card.json").read_text())
+    reseal(bundle_folder, streams=card["streams"] * 2)
+    refused(bundle_folder, "invalid", "same name")
+
+
+def test_a_judge_with_rules_for_other_streams_is_refused(parts, tmp_path):
+    parts.judge = parts.judge.model_copy(update={"streams": {"gray": parts.judge.streams["grey"]}})
+    with pytest.raises(BundleError, match="rules for gray, the card streams grey"):
+        parts.write(tmp_path / "tiny")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.mkdir, ("exploded",))
+
+
+@pytest.mark.parametrize("name", ["heads.npz", "seen.npz"])
+def test_an_array_that_would_have_to_be_unpickled_is_refused_and_not_run(bundle_folder, name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with np.load(bundle_folder / name) as stored:
+        arrays = dict(stored)
+    arrays[next(iter(arrays))] = np.array([Bomb()], dtype=object)
+    np.savez(bundle_folder / name, **arrays)
+    reseal(bundle_folder)
+    refused(bundle_folder, "invalid", name)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("name", ["heads.npz", "seen.npz"])
+@pytest.mark.parametrize("content", ["empty", "noise", "cut", "one array", "no array"])
+def test_a_file_that_holds_no_set_of_arrays_is_refused(bundle_folder, name, content):
+    path = bundle_folder / name
+    if content == "empty":
+        path.write_bytes(b"")
+    elif content == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(500))
+    elif content == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif content == "one array":
+        with path.open("wb") as file:
+            np.save(file, np.ones(3))
+    else:
+        import zipfile
+
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("files.npy", b"not an array")
+    reseal(bundle_folder)
+    refused(bundle_folder, "invalid", name)
+
+
+def test_seen_of_another_type_is_refused(bundle_folder):
+    np.savez(bundle_folder / "seen.npz", files=np.ones(3), origins=np.ones(3), phashes=np.ones(3))
+    reseal(bundle_folder)
+    refused(bundle_folder, "invalid", "uint64")
+
+
+# ── amending
+
+
+def test_figures_measured_later_are_sealed_in(bundle_folder):
+    before = bundle.read(bundle_folder).card
+    after = bundle.amend(bundle_folder, figures={"auc": 0.5}, limits=["none known"]).card
+    assert after == bundle.read(bundle_folder).card
+    assert (after.figures, after.limits) == ({"auc": 0.5}, ("none known",))
+    assert after.sha256 != before.sha256
+    assert after.files == before.files
+    assert [path.name for path in bundle_folder.parent.iterdir()] == [bundle_folder.name]
+
+
+@pytest.mark.parametrize("field", ["files", "sha256", "streams", "precision", "figurs"])
+def test_what_the_detector_judges_by_can_not_be_amended(bundle_folder, field):
+    with pytest.raises(BundleError, match="no field to amend"):
+        bundle.amend(bundle_folder, **{field: {}})
+
+
+def test_an_amendment_that_does_not_hold_changes_nothing(bundle_folder):
+    before = (bundle_folder / "card.json").read_bytes()
+    for figures in ("high", {"auc": float("inf")}):
+        with pytest.raises(BundleError):
+            bundle.amend(bundle_folder, figures=figures)
+    assert (bundle_folder / "card.json").read_bytes() == before
+    assert {path.name for path in bundle_folder.iterdir()} == {*FILES, "card.json"}
+
+
+# ── finding
+
+
+@pytest.fixture
+def shelf(bundle_folder, monkeypatch, tmp_path):
+    """Nothing ships; one folder of bundles with "tiny" in it."""
+    monkeypatch.setattr(bundle, "_SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(bundle, "DEFAULT", None)
+    monkeypatch.setenv("ASSAY_BUNDLES", os.pathsep.join(["", str(tmp_path / "nowhere"), str(bundle_folder.parent)]))
+    return bundle_folder
+
+
+def test_bundles_are_found_by_name_by_folder_and_by_default(shelf):
+    assert bundle.installed() == [shelf]
+    assert bundle.find("tiny") == shelf
+    assert bundle.find(shelf) == bundle.find(str(shelf)) == shelf
+    assert bundle.find() == shelf
+
+
+def test_the_bundle_that_ships_is_the_default_and_wins_its_name(shelf, tmp_path):
+    for name in ("house", "tiny"):
+        shutil.copytree(shelf, tmp_path / "shipped" / name)
+    assert bundle.find("tiny") == tmp_path / "shipped" / "tiny"
+    shutil.rmtree(tmp_path / "shipped" / "tiny")
+    assert bundle.find() == tmp_path / "shipped" / "house"
+
+
+def test_the_default_can_be_named(shelf, tmp_path, monkeypatch):
+    for name in ("house", "other"):
+        shutil.copytree(shelf, tmp_path / "shipped" / name)
+    with pytest.raises(BundleError, match="name one of house, other, tiny"):
+        bundle.find()
+    monkeypatch.setattr(bundle, "DEFAULT", "other")
+    assert bundle.find() == tmp_path / "shipped" / "other"
+
+
+def test_a_name_wins_over_a_folder_of_that_name_in_the_working_directory(shelf, tmp_path, monkeypatch):
+    (tmp_path / "work" / "tiny").mkdir(parents=True)
+    (tmp_path / "work" / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert bundle.find("tiny") == shelf
+    assert bundle.find("./tiny") == Path("tiny")
+    assert bundle.find("mine") == Path("mine")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_known_one(shelf):
+    with pytest.raises(BundleError, match="did you mean tiny") as caught:
+        bundle.find("tinny")
+    assert caught.value.kind == "unknown"
+
+
+def test_a_folder_that_is_not_there_is_missing(shelf, tmp_path):
+    for place in (tmp_path / "nowhere", "./nowhere"):
+        with pytest.raises(BundleError, match="not a folder") as caught:
+            bundle.find(place)
+        assert caught.value.kind == "missing"
+    refused(tmp_path / "nowhere", "missing")
+
+
+def test_no_detector_at_all_says_how_to_name_one(shelf, monkeypatch):
+    monkeypatch.setenv("ASSAY_BUNDLES", "")
+    with pytest.raises(BundleError, match="ASSAY_BUNDLES") as caught:
+        bundle.find()
+    assert caught.value.kind == "missing"
+
+
+# ── what it was made with
+
+
+def test_a_picture_counts_as_seen_by_its_file_its_origin_or_its_looks():
+    seen = Seen.of(files=["ab" * 32, ""], origins=["cd" * 32, "ef" * 32], phashes=[0b1111, None, 1 << 63])
+    assert "same file" in seen.overlaps("ab" * 32)
+    assert "derived" in seen.overlaps("00" * 32, "cd" * 32)
+    assert "derived" in seen.overlaps("ef" * 32)
+    assert "derived" in seen.overlaps("00" * 32, "ab" * 32)
+    assert "looks" in seen.overlaps("00" * 32, phash=(1 << 63) | 0b1111)
+    assert "looks" in seen.overlaps(phash=0)
+    assert seen.overlaps("00" * 32, "00" * 32, phash=0b1111 << 8) is None
+    assert seen.overlaps() is None
+    assert Seen().overlaps("ab" * 32, "cd" * 32, 0) is None
+
+
+# ── the engine
+
+
+def test_the_engine_gives_the_embedding_of_each_view_whatever_the_number_in_one_run(bundle_folder):
+    views = np.random.default_rng(0).normal(size=(7, 3, 32, 32)).astype(np.float32)
+    means = views.mean(axis=(2, 3))
+    expected = np.column_stack([means, means.mean(axis=1)])
+    for crops in (2, 7, 100):
+        engine = Engine(bundle_folder, "tiny", threads=1, crops=crops)
+        embedding = engine.run(views)
+        assert embedding.dtype == np.float32
+        np.testing.assert_allclose(embedding, expected, atol=1e-6)
+
+
+def test_the_explaining_graph_gives_the_same_embedding_and_its_features(bundle_folder):
+    views = np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32)
+    engine = Engine(bundle_folder, "tiny", crops=2)
+    outputs = engine.explain(views)
+    np.testing.assert_allclose(outputs["embedding"], engine.run(views), atol=1e-6)
+    assert outputs["features"].shape == (5, 3, 4, 4)
+
+
+def test_a_bundle_without_an_explaining_graph_judges_and_says_what_it_can_not_do(parts, tmp_path):
+    del parts.files["tiny.explain.onnx"]
+    engine = Engine(parts.write(tmp_path / "tiny").folder, "tiny")
+    views = np.zeros((1, 3, 32, 32), np.float32)
+    assert engine.run(views).shape == (1, 4)
+    with pytest.raises(BundleError, match="where it looked") as caught:
+        engine.explain(views)
+    assert caught.value.kind == "missing"
+
+
+@pytest.mark.parametrize("location", ["../secret", "{tmp}/secret", "sub/../../secret", "link"])
+def test_weights_outside_the_folder_are_never_read(parts, tmp_path, location):
+    (tmp_path / "secret").write_bytes(parts.files["tiny.weights"])
+    parts.files["tiny.judge.onnx"] = tiny_graph(location.format(tmp=tmp_path))
+    folder = parts.write(tmp_path / "tiny").folder
+    if location == "link":
+        # The bundle itself would be refused; this is what holds if a link appears later.
+        (folder / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="can't be run") as caught:
+        Engine(folder, "tiny").run(np.zeros((1, 3, 32, 32), np.float32))
+    assert caught.value.kind == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"), [(b"", ""), (b"not a graph", ""), (tiny_graph(views="pixels"), r"it takes \['pixels'\]")]
+)
+def test_a_graph_that_is_none_or_takes_something_else_is_refused(parts, tmp_path, graph, words):
+    parts.files["tiny.judge.onnx"] = graph
+    engine = Engine(parts.write(tmp_path / "tiny").folder, "tiny")
+    with pytest.raises(BundleError, match=rf"tiny\.judge\.onnx can't be run: {words}"):
+        engine.run(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_views_that_the_graph_does_not_take_are_refused(bundle_folder):
+    with pytest.raises(BundleError, match="can't be run"):
+        Engine(bundle_folder, "tiny").run(np.zeros((1, 4, 32, 32), np.float32))
+
+
+def test_a_gpu_is_insisted_on_only_where_asked_for(bundle_folder, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(AssayError, match="onnxruntime-gpu") as caught:
+        assay.load(bundle_folder, device="cuda")
+    assert caught.value.kind == "device"
+    with pytest.raises(AssayError, match="known: auto, cpu, cuda"):
+        assay.load(bundle_folder, device="gpu")
+    assert assay.load(bundle_folder, device="auto").name == "tiny"
+
+
+def test_the_runtime_is_named_with_its_version():
+    assert runtime().startswith("onnxruntime ")
+    assert runtime().split()[1][0].isdigit()

@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import assay
+from assay.errors import InputError
+from assay.image.decode import Limits, decode
+from assay.image.view import View
+from assay.judge import bundle
+from assay.judge.engine import Engine
+from assay.judge.heads import LinearHead
+from assay.types import Failure, Ruling, Verdict
+
+
+def png(pixels) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def gif(frames) -> bytes:
+    stream = io.BytesIO()
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(stream, "GIF", save_all=True, append_images=rest, duration=50)
+    return stream.getvalue()
+
+
+# ── one picture
+
+
+@pytest.mark.parametrize(("grey", "ruling"), [(30, "real"), (113, "uncertain"), (200, "fake")])
+def test_a_picture_gets_the_word_that_its_score_stands_for(detector, flat, grey, ruling):
+    verdict = detector.judge(flat(grey))
+    assert verdict.verdict == ruling
+    low, high = verdict.doubt
+    assert (low, high, verdict.threshold, verdict.fpr) == (0.3, 0.7, 0.7, 0.05)
+    assert {"real": verdict.score < low, "fake": verdict.score >= high}.get(ruling, low <= verdict.score < high)
+
+
+def test_a_verdict_s_score_is_the_calibrated_mean_over_crops(detector, parts, flat):
+    pixels = flat(120, 80, 64)
+    view = parts.card.streams[0].view
+    logits = 4 * view.tensor(view.crops(pixels)).mean(axis=(1, 2, 3))
+    verdict = detector.judge(pixels)
+    assert verdict.score == pytest.approx(1 / (1 + np.exp(-logits.mean())), abs=2e-6)
+    (stream,) = verdict.streams
+    assert stream.score == verdict.score
+    np.testing.assert_allclose(stream.views, 1 / (1 + np.exp(-logits)), atol=2e-6)
+    assert len(stream.views) == 4
+
+
+def test_a_verdict_says_what_was_judged_and_by_whom(detector, flat, tmp_path):
+    path = tmp_path / "a picture.png"
+    path.write_bytes(png(flat(10, 81, 64)))
+    verdict = detector.judge(path)
+    assert (verdict.input, verdict.width, verdict.height) == (str(path), 81, 64)
+    assert verdict.sha256 == decode(path).sha256
+    assert verdict.detector == {"name": "tiny", "version": "1", "sha256": detector.card.sha256}
+    assert detector.sha256 == detector.card.sha256
+    assert (detector.name, detector.version, detector.threshold, detector.doubt, detector.fpr) == (
+        *("tiny", "1", 0.7, (0.3, 0.7), 0.05),
+    )
+
+
+def test_a_path_its_bytes_its_image_and_its_array_get_the_same_verdict(detector, flat, tmp_path):
+    pixels = flat(113)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(pixels))
+    sources = [str(path), path.read_bytes(), Image.fromarray(pixels), pixels]
+    verdicts = [detector.judge(source) for source in sources]
+    assert [verdict.input for verdict in verdicts] == [str(path), "<bytes>", "<image>", "<array>"]
+    assert len({verdict.score for verdict in verdicts}) == 1
+
+
+def test_a_picture_that_can_not_be_decoded_is_an_error_and_never_a_score(detector):
+    with pytest.raises(InputError) as caught:
+        detector.judge(b"not a picture")
+    assert caught.value.kind == "not_an_image"
+
+
+def test_limits_are_handed_on(detector, flat):
+    with pytest.raises(InputError) as caught:
+        detector.judge(flat(10), Limits(pixels=100))
+    assert caught.value.kind == "too_many_pixels"
+
+
+def test_the_printed_score_and_bars_give_the_printed_verdict(detector, flat):
+    for grey in range(90, 140, 2):
+        line = json.loads(json.dumps(detector.judge(flat(grey)).to_dict()))
+        assert line["score"] == round(line["score"], 6)
+        word = "fake" if line["score"] >= line["threshold"] else "real" if line["score"] < line["doubt"][0] else None
+        assert line["verdict"] == (word or "uncertain")
+
+
+# ── many pictures
+
+
+def test_a_picture_gets_the_same_verdict_alone_and_in_any_company(detector, flat):
+    pictures = [flat(grey, width, 64) for grey, width in itertools.product((60, 113, 118, 160), (20, 40, 150))]
+    alone = [detector.judge(picture) for picture in pictures]
+    for batch in (1, 5, 12):
+        together = list(detector.judge_many(pictures, batch=batch))
+        assert [verdict.verdict for verdict in together] == [verdict.verdict for verdict in alone]
+        assert [verdict.sha256 for verdict in together] == [verdict.sha256 for verdict in alone]
+        for one, other in zip(alone, together, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-6)
+            np.testing.assert_allclose(one.streams[0].views, other.streams[0].views, atol=1e-6)
+
+
+def test_many_sources_are_answered_in_their_order_and_a_bad_one_by_its_own_failure(detector, flat, tmp_path):
+    sources = [flat(30), b"", tmp_path / "gone.jpg", flat(200), png(flat(10))[:200]]
+    answers = list(detector.judge_many(sources, batch=2, workers=2))
+    assert [type(answer) for answer in answers] == [Verdict, Failure, Failure, Verdict, Failure]
+    assert [answer.kind for answer in answers if isinstance(answer, Failure)] == ["empty", "missing", "truncated"]
+    assert answers[2].input == str(tmp_path / "gone.jpg")
+    assert [answer.verdict for answer in answers if isinstance(answer, Verdict)] == ["real", "fake"]
+
+
+def test_a_run_of_nothing_but_failures_and_an_empty_run_end_quietly(detector):
+    assert [answer.kind for answer in detector.judge_many([b"", b""])] == ["empty", "empty"]
+    assert list(detector.judge_many([])) == []
+
+
+def test_sources_are_drawn_only_as_needed_even_from_an_endless_iterable(detector, flat):
+    drawn = 0
+
+    def endless():
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield flat(30)
+
+    answers = detector.judge_many(endless(), batch=3, prefetch=4)
+    assert drawn == 0
+    next(answers)
+    assert drawn == 7
+    for _ in range(10):
+        next(answers)
+    assert drawn <= 3 * 4 + 7
+    answers.close()
+
+
+def test_leaving_early_leaves_no_thread_behind(detector, flat):
+    answers = detector.judge_many((flat(30) for _ in range(50)), batch=2, workers=3)
+    next(answers)
+    answers.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("assay-decode")]
+
+
+def test_an_error_of_the_iterable_comes_after_everything_drawn_before_it(detector, flat):
+    def broken():
+        yield from (flat(30), flat(200), flat(30))
+        raise OSError("the list ends here")
+
+    answers = detector.judge_many(broken(), batch=2)
+    assert [next(answers).verdict for _ in range(3)] == ["real", "fake", "real"]
+    with pytest.raises(OSError, match="the list ends here"):
+        next(answers)
+
+
+def test_an_error_that_is_no_bad_input_is_not_hidden(detector, flat, monkeypatch):
+    monkeypatch.setattr(detector, "cut", lambda picture, name: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(detector.judge_many([flat(30)]))
+
+
+def test_whole_pictures_are_dropped_once_their_crops_are_cut(detector, flat):
+    pixels = flat(30, 1500, 1000)
+    picture = decode(pixels)
+    kept = weakref.ref(picture.pixels)
+    prepared = detector.cut(picture, "a")
+    del picture
+    assert kept() is None
+    assert sum(crops.nbytes for crops in prepared.crops.values()) == 9 * 32 * 32 * 3
+
+
+def test_decoding_goes_on_while_the_networks_run(detector, flat, monkeypatch):
+    """The first batch's run waits for a source of the next batch to be decoded; it would wait for ever otherwise."""
+    decoded = threading.Event()
+    prepare, run = detector.prepare, Engine.run
+
+    def preparing(source, limits):
+        prepared = prepare(source, limits)
+        if prepared.width == 50:
+            decoded.set()
+        return prepared
+
+    def running(engine, batch):
+        assert decoded.wait(20)
+        return run(engine, batch)
+
+    monkeypatch.setattr(detector, "prepare", preparing)
+    monkeypatch.setattr(Engine, "run", running)
+    assert len(list(detector.judge_many([flat(30), flat(30), flat(30, 50)], batch=2, workers=1))) == 3
+
+
+def test_decoded_pictures_are_judged_in_one_batch_under_the_names_they_come_with(detector, flat, monkeypatch):
+    runs = []
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", lambda engine, batch: runs.append(len(batch)) or run(engine, batch))
+    verdicts = detector.judge_pictures([("dark", decode(flat(30))), ("bright", decode(flat(200, 40, 40)))])
+    assert [(verdict.input, verdict.verdict) for verdict in verdicts] == [("dark", "real"), ("bright", "fake")]
+    assert runs == [4 + 1]
+    assert detector.judge_pictures([]) == []
+
+
+def test_one_detector_serves_several_threads(detector, flat):
+    expected = [detector.judge(flat(grey)).score for grey in (30, 113, 200)]
+    found = {}
+
+    def work(thread):
+        found[thread] = [detector.judge(flat(grey)).score for grey in (30, 113, 200)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(scores == expected for scores in found.values())
+    assert len(found) == 6
+
+
+# ── frames
+
+
+def test_every_frame_is_judged_and_the_score_rests_on_all_of_them(detector, flat):
+    verdict = detector.judge(gif([flat(100), flat(110), flat(120), flat(130)]), Limits(frames=2))
+    assert [number for number, _ in verdict.frames] == [0, 2]
+    assert len(verdict.streams[0].views) == 2 * 4
+    low, high = (score for _, score in verdict.frames)
+    assert low < verdict.score < high
+    assert any("2 of 4 frames" in reason for reason in verdict.reasons)
+
+
+def test_a_frame_s_score_is_what_the_frame_gets_by_itself(detector, flat):
+    frames = [flat(100), flat(120)]
+    verdict = detector.judge(gif(frames))
+    for (_, score), frame in zip(verdict.frames, decode(gif(frames)).frames, strict=True):
+        assert score == pytest.approx(detector.judge(frame).score, abs=1e-6)
+
+
+def test_a_still_picture_has_no_frames(detector, flat):
+    assert detector.judge(flat(100)).frames == ()
+    assert "frames" not in detector.judge(flat(100)).to_dict()
+
+
+# ── streams that do not apply
+
+
+def test_a_picture_too_small_for_every_stream_is_uncertain_without_a_score(detector, flat):
+    verdict = detector.judge(flat(200, 15, 400))
+    assert verdict.verdict is Ruling.UNCERTAIN
+    assert verdict.score is None
+    assert "15 x 400 px" in verdict.reasons[0]
+    assert verdict.streams[0].to_dict() == {
+        "name": "grey",
+        "applies": False,
+        "reason": verdict.streams[0].reason,
+    }
+    assert (verdict.threshold, verdict.frames) == (0.7, ())
+
+
+def test_it_spoils_no_batch(detector, flat):
+    verdicts = list(detector.judge_many([flat(200, 15, 15), flat(200), flat(30, 1, 1)]))
+    assert [verdict.verdict for verdict in verdicts] == ["uncertain", "fake", "uncertain"]
+
+
+def test_a_stream_that_does_not_apply_leaves_the_vote_to_the_others_and_says_why(parts, flat, tmp_path):
+    parts.add("red", view=View(size=64, minimum=60), threshold=0.99, doubt_low=0.95)
+    parts.judge.streams["grey"] = parts.judge.streams["grey"].model_copy(update={"threshold": 0.6, "fpr": 0.1})
+    detector = assay.load(parts.write(tmp_path / "two").folder)
+    both = detector.judge(flat(130, 70, 64))
+    grey, red = (stream.score for stream in both.streams)
+    assert both.score == pytest.approx((grey + red) / 2, abs=1e-6)
+    assert both.threshold == 0.7
+    alone = detector.judge(flat(130, 70, 59))
+    assert [stream.applies for stream in alone.streams] == [True, False]
+    assert alone.score == alone.streams[0].score
+    assert (alone.threshold, alone.fpr) == (0.6, 0.1)
+    assert any("red has no part" in reason and "60 px" in reason for reason in alone.reasons)
+
+
+def test_streams_with_the_same_trunk_and_view_share_one_run(parts, flat, tmp_path, monkeypatch):
+    parts.add("red")
+    parts.add("wide", view=View(size=48, minimum=16))
+    detector = assay.load(parts.write(tmp_path / "three").folder)
+    runs = []
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", lambda engine, batch: runs.append(batch.shape[2]) or run(engine, batch))
+    detector.judge(flat(30))
+    assert sorted(runs) == [32, 48]
+
+
+def test_a_network_that_gives_no_finite_number_gives_no_score(parts, flat, tmp_path):
+    parts.files["tiny.weights"] = np.full((3, 4), 3e38, np.float32).tobytes()
+    detector = assay.load(parts.write(tmp_path / "sick").folder)
+    with np.errstate(all="ignore"):
+        verdict = detector.judge(flat(250))
+    assert (verdict.verdict, verdict.score) == ("uncertain", None)
+    assert "no finite number" in verdict.reasons[0]
+
+
+# ── reasons
+
+
+def test_the_first_reason_says_how_the_score_lies_to_the_bars(detector, flat):
+    fake, real, open_ = (detector.judge(flat(grey)).reasons[0] for grey in (200, 30, 113))
+    assert "at or above the threshold 0.70" in fake
+    assert "at most 5 % of real pictures are called fake" in fake
+    assert "is below 0.30, as 10 % of the fakes it was tuned on are" in real
+    assert "lies between 0.30 and 0.70: too close to call" in open_
+
+
+def test_reasons_show_enough_digits_to_tell_the_score_from_the_bar(parts, flat, tmp_path):
+    score = assay.load(parts.write(tmp_path / "a").folder).judge(flat(113)).score
+    bars = {"threshold": round(score + 1e-5, 6), "doubt_low": 0.1}
+    parts.judge = parts.judge.model_copy(update={"ensemble": parts.judge.ensemble.model_copy(update=bars)})
+    reason = assay.load(parts.write(tmp_path / "a").folder).judge(flat(113)).reasons[0]
+    shown, high = reason.split()[1], reason.removesuffix(": too close to call").split()[-1]
+    assert float(shown) < float(high)
+
+
+def test_crops_that_disagree_are_named(detector, flat):
+    assert not any("disagree" in reason for reason in detector.judge(flat(113)).reasons)
+    pixels = np.concatenate([flat(30), flat(220)], axis=1)
+    assert any("the crops disagree: grey gives 0.0" in reason for reason in detector.judge(pixels).reasons)
+
+
+def test_a_picture_that_had_to_be_mirrored_is_named(detector, flat):
+    assert any("31 x 64 px" in reason and "mirrored" in reason for reason in detector.judge(flat(30, 31, 64)).reasons)
+    assert not any("mirrored" in reason for reason in detector.judge(flat(30, 32, 64)).reasons)
+
+
+# ── the package
+
+
+def test_what_a_detector_was_made_with_comes_along(detector):
+    assert detector.seen.overlaps("ab" * 32) is not None
+    assert detector.seen.overlaps("00" * 32) is None
+
+
+def test_a_detector_gives_access_to_its_engines_and_heads(detector):
+    assert isinstance(detector.engine("grey"), Engine)
+    assert isinstance(detector.head("grey"), LinearHead)
+    with pytest.raises(KeyError):
+        detector.engine("gray")
+
+
+def test_a_detector_shows_its_name_and_hash(detector):
+    assert repr(detector) == f"<assay.Detector tiny 1 {detector.sha256[:12]}>"
+
+
+def test_load_takes_a_name_and_refuses_what_is_torn(bundle_folder, monkeypatch):
+    monkeypatch.setenv(bundle.SEARCH, str(bundle_folder.parent))
+    assert assay.load("tiny").name == "tiny"
+    (bundle_folder / "heads.npz").unlink()
+    with pytest.raises(assay.errors.BundleError):
+        assay.load("tiny")
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in assay.__all__:
+        public = getattr(assay, name)
+        assert public.__doc__, name
+        assert name in dir(assay)
+        for member in vars(public) if isinstance(public, type) else ():
+            attribute = getattr(public, member)
+            if not member.startswith("_") and (callable(attribute) or isinstance(attribute, property)):
+                assert attribute.__doc__ or member == "to_dict", f"{name}.{member}"
+    assert assay.__version__
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = assay.nothing
+
+
+def test_judging_needs_none_of_the_libraries_of_learning(bundle_folder):
+    program = """
+        import sys
+
+        class Blocked:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {"torch", "torchvision", "timm", "onnx", "sklearn", "scipy", "pandas"}:
+                    raise ImportError(name + " is blocked")
+
+        sys.meta_path.insert(0, Blocked())
+        import assay
+        assert not any(name.split(".")[0] in ("onnxruntime", "PIL", "pydantic") for name in sys.modules), "slow import"
+        import numpy
+        verdict = assay.load(sys.argv[1]).judge(numpy.full((40, 40, 3), 250, "uint8"))
+        assert "torch" not in sys.modules
+        print(verdict.verdict)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(bundle_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("fake", "")

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import numpy as np
+import pydantic
+import pytest
+
+from assay.judge import rule
+from assay.judge.rule import Bar, EnsembleRule, Errors, Judge, Rows, StreamRule, choose, pool, ruling
+from assay.types import Ruling
+
+
+def rows_of(reals, fakes):
+    return np.repeat([0, 1], [len(reals), len(fakes)]), np.concatenate([reals, fakes])
+
+
+def overlapping(random, reals=200, fakes=150):
+    """Scores of a middling detector."""
+    return rows_of(random.beta(2, 4, reals), random.beta(4, 2, fakes))
+
+
+# ── pooling and calibration
+
+
+def test_pooling_takes_the_mean_the_median_or_the_mean_of_the_top_third():
+    raws = [4.0, 0.0, 1.0, 9.0]
+    assert pool(raws, "mean") == 3.5
+    assert pool(raws, "median") == 2.5
+    assert pool(raws, "top") == 6.5
+    assert [pool([2.0], how) for how in ("mean", "median", "top")] == [2.0, 2.0, 2.0]
+
+
+def test_calibration_is_a_sigmoid_of_slope_and_offset_that_never_overflows():
+    calibrated = StreamRule(slope=2.0, offset=-1.0, threshold=0.5, doubt_low=0.5, fpr=0.05).probability
+    assert calibrated(0.5) == pytest.approx(0.5)
+    assert calibrated(1.5) == pytest.approx(1 / (1 + np.exp(-2.0)))
+    with np.errstate(over="raise"):
+        np.testing.assert_array_equal(calibrated([-1e6, 1e6]), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_slope_that_would_turn_the_scores_round_is_refused(slope):
+    with pytest.raises(pydantic.ValidationError, match="slope"):
+        StreamRule(slope=slope, threshold=0.5, doubt_low=0.5, fpr=0.05)
+
+
+def test_scores_are_rounded_before_they_are_decided_on():
+    score = StreamRule(threshold=0.5, doubt_low=0.5, fpr=0.05).score([0.1234567, 0.2])
+    assert score == round(score, 6)
+
+
+# ── votes
+
+
+def two_streams() -> Judge:
+    return Judge(
+        streams={
+            "a": StreamRule(threshold=0.8, doubt_low=0.2, fpr=0.05),
+            "b": StreamRule(threshold=0.6, doubt_low=0.4, fpr=0.01),
+        },
+        ensemble=EnsembleRule(
+            threshold=0.7,
+            doubt_low=0.3,
+            fpr=0.05,
+            errors=Errors(false_fake=0, false_real=0, decided=1),
+            rows=Rows(real=1, fake=1),
+        ),
+    )
+
+
+def test_streams_vote_by_the_mean_of_those_that_apply():
+    judge = two_streams()
+    assert judge.vote({"a": 0.25, "b": 0.75}) == 0.5
+    assert judge.vote({"b": 0.75}) == 0.75
+
+
+def test_a_stream_that_judges_alone_is_held_to_its_own_threshold():
+    judge = two_streams()
+    assert judge.bar(["a", "b"]) is judge.ensemble
+    assert judge.bar(["b"]) is judge.streams["b"]
+    assert judge.bar([]) is judge.ensemble
+
+
+def test_verdicts_change_exactly_at_the_threshold_and_at_the_lower_end_of_doubt():
+    assert ruling(0.7, 0.7, 0.3) is Ruling.FAKE
+    assert ruling(0.699999, 0.7, 0.3) is Ruling.UNCERTAIN
+    assert ruling(0.3, 0.7, 0.3) is Ruling.UNCERTAIN
+    assert ruling(0.299999, 0.7, 0.3) is Ruling.REAL
+    assert ruling(0.5, 0.5, 0.5) is Ruling.FAKE
+    assert ruling(1.0, rule.NEVER, 0.0) is Ruling.UNCERTAIN
+
+
+def test_a_doubt_band_that_begins_above_the_threshold_is_refused():
+    with pytest.raises(pydantic.ValidationError, match="doubt_low"):
+        Bar(threshold=0.5, doubt_low=0.6, fpr=0.05)
+
+
+# ── choosing
+
+
+@pytest.mark.parametrize("reals", [19, 30, 59, 200])
+def test_further_reals_are_called_fake_no_more_often_than_promised_for_any_number_of_tuning_rows(reals):
+    random = np.random.default_rng(reals)
+    found = []
+    for _ in range(1500):
+        labels, scores = rows_of(random.random(reals), random.random(5))
+        # The scores of reals are uniform, so the rate among all further reals is known without drawing them.
+        found.append(1 - choose(labels, scores, fpr=0.05, decided=0.0).threshold)
+    error = np.std(found) / np.sqrt(len(found))
+    assert np.mean(found) <= 0.05 + 3 * error
+    # and not needlessly below: the exact expectation is floor(fpr (n + 1)) / (n + 1)
+    assert np.mean(found) >= np.floor(0.05 * (reals + 1)) / (reals + 1) - 3 * error - 2e-6
+
+
+def test_further_fakes_are_called_real_no_more_often_than_beta_where_beta_is_given():
+    random = np.random.default_rng(1)
+    found = []
+    for _ in range(1500):
+        labels, scores = rows_of(random.random(30), random.random(60))
+        choice = choose(labels, scores, decided=0.0)
+        assert choice.beta == 0.01
+        found.append(choice.doubt_low)
+    assert np.mean(found) <= 0.01
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bars_are_those_of_the_conformal_p_values_even_with_ties(seed):
+    random = np.random.default_rng(seed)
+    labels, scores = overlapping(random, reals=int(random.integers(20, 90)), fakes=int(random.integers(5, 90)))
+    scores = scores.round(2)
+    reals, fakes = scores[labels == 0], scores[labels == 1]
+    choice = choose(labels, scores, fpr=0.1, decided=0.6)
+    for score in np.unique(np.clip(np.concatenate([scores, scores - 1e-6, scores + 1e-6, [0, 1]]), 0, 1).round(6)):
+        among_reals = (1 + np.sum(reals >= score)) / (len(reals) + 1)
+        among_fakes = (1 + np.sum(fakes <= score)) / (len(fakes) + 1)
+        expected = Ruling.UNCERTAIN
+        if among_fakes <= choice.beta + 1e-9:
+            expected = Ruling.REAL
+        if among_reals <= 0.1 + 1e-9:
+            expected = Ruling.FAKE
+        assert ruling(score, choice.threshold, choice.doubt_low) is expected
+
+
+def test_beta_is_the_smallest_that_decides_enough():
+    labels, scores = overlapping(np.random.default_rng(7))
+    choice = choose(labels, scores, decided=0.7)
+    assert choice.errors.decided >= 0.7
+    assert 0.01 < choice.beta < 0.5
+    stricter = choose(labels, scores, decided=choice.errors.decided + 1e-6)
+    assert stricter.beta > choice.beta
+    # One step less decides too little.
+    assert choose(labels, scores, decided=0.7 - 1e-3).beta <= choice.beta
+    allowed = int(np.floor((choice.beta - 0.01) * (np.sum(labels) + 1) + 1e-9))
+    low = np.sort(scores[labels == 1])[allowed - 1] if allowed else 0.0
+    decided = [
+        np.mean((part < low) | (part >= choice.threshold)) for part in (scores[labels == 0], scores[labels == 1])
+    ]
+    assert np.mean(decided) < 0.7
+
+
+def test_asking_for_fewer_false_alarms_raises_the_threshold_and_for_more_verdicts_the_lower_end():
+    labels, scores = overlapping(np.random.default_rng(8))
+    thresholds = [choose(labels, scores, fpr=fpr).threshold for fpr in (0.01, 0.02, 0.05, 0.1, 0.3)]
+    assert thresholds == sorted(thresholds, reverse=True)
+    assert len(set(thresholds)) == 5
+    lows = [choose(labels, scores, decided=decided).doubt_low for decided in (0.3, 0.5, 0.7, 0.8)]
+    assert lows == sorted(lows)
+    assert lows[0] < lows[-1]
+
+
+def test_errors_are_counted_on_the_tuning_rows_each_class_weighing_the_same():
+    reals = np.array([0.1] * 90 + [0.5] * 6 + [0.9] * 4)
+    fakes = np.array([0.1] + [0.5] * 2 + [0.9] * 7)
+    choice = choose(*rows_of(reals, fakes), fpr=0.05, decided=0.7)
+    assert choice.threshold == 0.500001
+    assert choice.doubt_low == 0.5
+    assert choice.errors == Errors(false_fake=0.04, false_real=0.1, decided=1 - (0.06 + 0.2) / 2)
+
+
+def test_ties_at_the_threshold_never_break_the_promise():
+    choice = choose(*rows_of(np.full(100, 0.8), np.full(50, 0.8)))
+    assert choice.threshold == 0.800001
+    assert choice.errors.false_fake == 0
+
+
+def test_classes_that_do_not_overlap_leave_no_doubt():
+    choice = choose(*rows_of(np.linspace(0, 0.2, 100), np.linspace(0.8, 1, 100)))
+    assert choice.doubt_low == choice.threshold
+    assert choice.beta == 0.01
+    assert choice.errors.false_real == 0
+    assert choice.errors.false_fake <= 0.05
+    assert choice.errors.decided == 1
+
+
+def test_a_detector_that_ranks_the_wrong_way_round_keeps_its_promise_and_shows_it_in_its_errors():
+    choice = choose(*rows_of(np.linspace(0.8, 1, 100), np.linspace(0, 0.2, 100)))
+    assert choice.errors.false_fake <= 0.05
+    assert choice.beta == 0.5
+    assert choice.errors.decided < 0.7
+
+
+def test_too_few_reals_to_promise_anything_means_that_nothing_is_called_fake():
+    choice = choose(*rows_of(np.linspace(0, 0.2, 18), np.ones(18)), fpr=0.05)
+    assert choice.threshold == rule.NEVER
+    assert ruling(1.0, choice.threshold, choice.doubt_low) is not Ruling.FAKE
+    Bar(threshold=choice.threshold, doubt_low=choice.doubt_low, fpr=0.05)
+    assert choose(*rows_of(np.linspace(0, 0.2, 19), np.ones(18)), fpr=0.05).threshold <= 0.2 + 2e-6
+
+
+def test_one_row_of_each_class_is_enough_not_to_crash():
+    choice = choose([0, 1], [0.2, 0.9])
+    assert choice.threshold == rule.NEVER
+    assert choice.beta == 0.5
+    assert choice.doubt_low == 0.9
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "settings", "words"),
+    [
+        ([0, 0], [0.1, 0.2], {}, "both classes"),
+        ([0, 2], [0.1, 0.2], {}, "labels"),
+        ([0, 1], [0.1], {}, "labels"),
+        ([0, 1], [0.1, 1.2], {}, r"\[0, 1\]"),
+        ([0, 1], [0.1, float("nan")], {}, r"\[0, 1\]"),
+        ([0, 1], [0.1, 0.2], {"fpr": 0.0}, "fpr"),
+        ([0, 1], [0.1, 0.2], {"decided": 1.1}, "decided"),
+    ],
+)
+def test_rows_that_nothing_can_be_chosen_on_are_refused(labels, scores, settings, words):
+    with pytest.raises(ValueError, match=words):
+        choose(labels, scores, **settings)

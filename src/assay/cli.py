@@ -620,12 +620,19 @@ def train(
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to train on.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    name: Annotated[str, typer.Option(help="Of the detector; the recipe's where none is given.")] = "",
+    precision: Annotated[str, typer.Option(metavar="fp32|fp16", help="How the bundle stores weights.")] = "fp16",
+    cache: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where decoded tiles are kept, for several runs to share.")
+    ] = None,
 ) -> None:
     """Train a recipe on labelled pictures and write the detector as a bundle."""
     if size not in ("small", "paper"):
         raise typer.BadParameter(f"{size!r} is neither small nor paper", param_hint="--size")
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is none of auto, cpu, cuda", param_hint="--device")
+    if precision not in ("fp32", "fp16"):
+        raise typer.BadParameter(f"{precision!r} is neither fp32 nor fp16", param_hint="--precision")
 
     from assay.data import manifest
     from assay.learn.recipe import find
@@ -637,7 +644,9 @@ def train(
             raise typer.BadParameter(f"{setting!r}: write KEY=VALUE, for example descend.pairs=64", param_hint="--set")
         chosen = chosen.with_field(key, value)
     samples = manifest.read(data)
-    given = {} if workers is None else {"workers": workers}
+    given: dict[str, Any] = {"name": name, "precision": precision}
+    given |= {} if workers is None else {"workers": workers}
+    given |= {} if cache is None else {"cache": Path(cache)}
     try:
         _trainer()(chosen, samples, Path(out), minutes=minutes, resume=resume, device=device, seed=seed, **given)
     except ModuleNotFoundError as error:

@@ -247,7 +247,7 @@ def _hold(path: Path, ready: Any, done: Any) -> None:
     with Results(path, "json", BUNDLE) as results:
         results.write(verdict("a.jpg"))
         ready.set()
-        done.wait(30)
+        done.wait(240)
 
 
 def test_a_second_process_on_the_same_file_is_told_so(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_second_process_on_the_same_file_is_told_so(tmp_path: Path) -> None:
     other = context.Process(target=_hold, args=(path, ready, done))
     other.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(240)
         for fresh in (False, True):
             with pytest.raises(OutputError, match="another process is writing"):
                 Results(path, "json", BUNDLE, fresh=fresh)

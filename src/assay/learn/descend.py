@@ -73,7 +73,9 @@ class Machine:
 
 def _cpu_has_bf16() -> bool:
     # Without the instructions bfloat16 is emulated, and slower than float32.
-    capabilities: dict[str, Any] = torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
+    capabilities: dict[str, Any] = (
+        torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
+    )
     if "avx512_bf16" in capabilities:
         return bool(capabilities["avx512_bf16"])
     try:
@@ -100,7 +102,9 @@ class Training:
             self.trunk = self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Only the auxiliary term looks through it; the head that judges is fitted later, on frozen embeddings.
         self.aside = torch.nn.Linear(self.trunk.dim, 1).to(machine.device)
-        self.optimiser = torch.optim.AdamW(_groups(self.parameters(), stage.optimiser), lr=stage.optimiser.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            _groups(self.parameters(), stage.optimiser), lr=stage.optimiser.learning_rate
+        )
         self.step = 0
         self.losses: list[float] = []
         self.best = -math.inf
@@ -163,7 +167,9 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.parameters().values(), self.stage.optimiser.clip)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise RecipeError(f"the loss is {value} at step {self.step}; lower descend.optimiser.learning_rate and --resume")
+            raise RecipeError(
+                f"the loss is {value} at step {self.step}; lower descend.optimiser.learning_rate and --resume"
+            )
         self.optimiser.step()
         self.step += 1
         self.losses.append(value)
@@ -176,7 +182,13 @@ class Training:
         names = _indices(self.parameters(), self.optimiser)
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{names[index]}.{key}": x.contiguous() for key, x in state.items()}
-        place = {"step": self.step, "total": self.total, "seed": self.seed, "best": self.best, "best_step": self.best_step}
+        place = {
+            "step": self.step,
+            "total": self.total,
+            "seed": self.seed,
+            "best": self.best,
+            "best_step": self.best_step,
+        }
         facts = json.dumps(place | {"losses": self.losses, "seconds": self.seconds, "stream": self.stream.name})
         part = path.with_suffix(".part")
         save_file(tensors, part, {"assay": facts})
@@ -191,7 +203,11 @@ class Training:
             module.load_state_dict({k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
         state = self.optimiser.state_dict()
         for index, name in _indices(self.parameters(), self.optimiser).items():
-            mine = {key: tensors[f"adam.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{name}.{key}" in tensors}
+            mine = {
+                key: tensors[f"adam.{name}.{key}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"adam.{name}.{key}" in tensors
+            }
             if mine:
                 state["state"][index] = mine
         self.optimiser.load_state_dict(state)
@@ -206,7 +222,16 @@ def saved_total(path: Path) -> int:
 
 
 def descend(
-    stream: Stream, stage: Descend, train: Data, tune: Data, folder: Path, machine: Machine, *, seed: int, minutes: float | None, resume: bool
+    stream: Stream,
+    stage: Descend,
+    train: Data,
+    tune: Data,
+    folder: Path,
+    machine: Machine,
+    *,
+    seed: int,
+    minutes: float | None,
+    resume: bool,
 ) -> Training:
     """Run a stage; returns the training with the best weights by tuning AUC.
 
@@ -236,7 +261,9 @@ def descend(
             training.advance(batch)
             now = time.monotonic()
             training.seconds = before + now - started
-            progress.step(f"loss {np.mean(training.losses[-20:]):.3f}  rate {training.optimiser.param_groups[0]['lr']:.1e}  tuning AUC {max(training.best, 0):.3f}")
+            progress.step(
+                f"loss {np.mean(training.losses[-20:]):.3f}  rate {training.optimiser.param_groups[0]['lr']:.1e}  tuning AUC {max(training.best, 0):.3f}"
+            )
             if training.step % stage.steps == 0 or training.step == training.total:
                 figure = tuning_auc(training, train, tune)
                 if figure > training.best:
@@ -246,7 +273,12 @@ def descend(
                 else:
                     patience_left -= 1
                 with (folder / f"{stream.name}.epochs.jsonl").open("a") as log:
-                    entry = {"step": training.step, "loss": float(np.mean(training.losses[-stage.steps :])), "tuning_auc": figure, "seconds": round(training.seconds, 1)}
+                    entry = {
+                        "step": training.step,
+                        "loss": float(np.mean(training.losses[-stage.steps :])),
+                        "tuning_auc": figure,
+                        "seconds": round(training.seconds, 1),
+                    }
                     log.write(json.dumps(entry) + "\n")
                 if patience_left <= 0:
                     break
@@ -302,8 +334,9 @@ def tuning_auc(training: Training, train: Data, tune: Data, most: int = 1024) ->
     probe.fit(embeddings_of(training, train, half), labels)
     scores = probe.decision_function(embeddings_of(training, tune, range(len(tune.samples))))
     labels = np.array([int(_label(sample)) for sample in tune.samples])
-    if len({sample.groups.get("fold","") for sample in tune.samples})>1:
-        m=np.array([bool(sample.groups.get("fold","")) for sample in tune.samples]); print("   fold",auc(labels[m],scores[m]),"val",auc(labels[~m],scores[~m]),flush=True)
+    if len({sample.groups.get("fold", "") for sample in tune.samples}) > 1:
+        m = np.array([bool(sample.groups.get("fold", "")) for sample in tune.samples])
+        print("   fold", auc(labels[m], scores[m]), "val", auc(labels[~m], scores[~m]), flush=True)
     return float(auc(labels, scores))
 
 

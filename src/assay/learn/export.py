@@ -78,7 +78,11 @@ def export(trunk: Trunk, size: int, stem: str, precision: Literal["fp32", "fp16"
     del model.graph.output[:]
     model.graph.output.extend(embedding)
     _prune(model)
-    return {f"{stem}.judge.onnx": model.SerializeToString(), f"{stem}.explain.onnx": explaining, f"{stem}.weights": weights}
+    return {
+        f"{stem}.judge.onnx": model.SerializeToString(),
+        f"{stem}.explain.onnx": explaining,
+        f"{stem}.weights": weights,
+    }
 
 
 def _traced(trunk: Trunk, size: int) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from assay.errors import RecipeError, unknown
 from assay.image.align import Align
 from assay.image.alter import T
 from assay.image.view import View
+from assay.judge.rule import Pool
 
 
 class Part(pydantic.BaseModel):
@@ -53,12 +54,13 @@ class Linear(Part):
 
 
 class Stream(Part):
-    """A view, a network and a head."""
+    """A view, a network, a head, and how the scores of several crops become one."""
 
     name: str
     view: View
     backbone: Backbone
     head: Linear = Linear()
+    pool: Pool = "mean"
 
 
 class InfoNCE(Part):

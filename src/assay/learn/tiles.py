@@ -7,12 +7,12 @@ fingerprints that a bundle remembers it by.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
 import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ class TileStore:
 
     file: Path
     places: npt.NDArray[np.int64]
-    """(tiles, 4): sample, offset in bytes, height, width; ordered by sample."""
+    """(tiles, 4): a number, offset in bytes, height, width; those of one sample follow each other."""
     first: npt.NDArray[np.int64]
     """(samples + 1,): where each sample's tiles begin in `places`."""
     sha256: tuple[str, ...]
@@ -60,26 +60,27 @@ class TileStore:
 
 
 def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, workers: int = 2) -> TileStore:
-    """Decode every sample into tiles under `folder`, or take up what an earlier run left there for the same samples.
+    """Decode every sample into tiles under `folder`, or take up what an earlier run left there of the same files.
 
     Raises:
         ManifestError: some pictures cannot be decoded; all are listed.
     """
-    key = _key(samples, tiles, seed)
-    file, index = folder / f"tiles-{key}.bin", folder / f"tiles-{key}.json"
-    if index.exists() and file.exists():
-        return _open(file, index)
+    keys = [_key(sample) for sample in samples]
+    how = f"{hashlib.sha256(f'{tiles.model_dump_json()} {seed}'.encode()).hexdigest()[:12]}"
+    for index in sorted(folder.glob(f"tiles-{how}-*.json")):
+        found = _taken(index, keys)
+        if found is not None:
+            return found
     folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"tiles-{how}-{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:12]}.bin"
     part = file.with_suffix(".part")
     places, hashes, phashes, problems, offset = [], [], [], [], 0
-    jobs = [(sample.place, tiles, seed + i) for i, sample in enumerate(samples)]
+    jobs = [(sample.place, tiles, [seed, int(key, 16)]) for sample, key in zip(samples, keys, strict=True)]
     with (
         part.open("wb") as out,
         Progress("decoding pictures", len(jobs)) as progress,
         # Not forked: the parent may hold threads of the network's runtime.
-        concurrent.futures.ProcessPoolExecutor(
-            max(1, workers), mp_context=multiprocessing.get_context("spawn")
-        ) as pool,
+        ProcessPoolExecutor(max(1, workers), mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         for i, result in enumerate(pool.map(_tiles_of, jobs, chunksize=16)):
             progress.step()
@@ -96,30 +97,47 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
     if problems:
         part.unlink()
         listed = "\n  ".join(problems[:20])
-        raise ManifestError(f"{len(problems)} pictures cannot be decoded; take them out of the manifest:\n  {listed}", problems)
+        message = f"{len(problems)} pictures cannot be decoded; take them out of the manifest:\n  {listed}"
+        raise ManifestError(message, problems)
     part.replace(file)
-    index_part = index.with_suffix(".part")
-    index_part.write_text(json.dumps({"places": places, "sha256": hashes, "phashes": phashes}))
+    index = file.with_suffix(".json")
+    index_part = file.with_suffix(".json.part")
+    index_part.write_text(json.dumps({"keys": keys, "places": places, "sha256": hashes, "phashes": phashes}))
     index_part.replace(index)
-    return _open(file, index)
+    store = _taken(index, keys)
+    assert store is not None
+    return store
 
 
-def _open(file: Path, index: Path) -> TileStore:
+def _taken(index: Path, keys: Sequence[str]) -> TileStore | None:
+    """The samples of those keys out of a store, or None where it lacks one."""
+    file = index.with_suffix(".bin")
     data = json.loads(index.read_text())
-    places = np.asarray(data["places"], np.int64)
-    first = np.searchsorted(places[:, 0], np.arange(len(data["sha256"]) + 1))
-    return TileStore(file, places, first.astype(np.int64), tuple(data["sha256"]), tuple(data["phashes"]))
+    row_of = {key: row for row, key in enumerate(data["keys"])}
+    if not file.exists() or any(key not in row_of for key in keys):
+        return None
+    stored = np.asarray(data["places"], np.int64)
+    starts = np.searchsorted(stored[:, 0], np.arange(len(row_of) + 1))
+    rows = [row_of[key] for key in keys]
+    places = [stored[starts[row] : starts[row + 1]] for row in rows]
+    first = np.concatenate([[0], np.cumsum([len(part) for part in places])])
+    return TileStore(
+        file,
+        np.concatenate(places),
+        first.astype(np.int64),
+        tuple(data["sha256"][row] for row in rows),
+        tuple(data["phashes"][row] for row in rows),
+    )
 
 
-def _key(samples: Sequence[Sample], tiles: Tiles, seed: int) -> str:
-    digest = hashlib.sha256(f"{tiles.model_dump_json()} {seed}".encode())
-    for sample in samples:
-        status = Path(sample.place).stat()
-        digest.update(f"\0{Path(sample.place).resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
+def _key(sample: Sample) -> str:
+    """A file as it stands: its place, size and time of change."""
+    status = Path(sample.place).stat()
+    name = f"{Path(sample.place).resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _tiles_of(job: tuple[str, Tiles, int]) -> tuple[str, int | None, list[Pixels]] | str:
+def _tiles_of(job: tuple[str, Tiles, list[int]]) -> tuple[str, int | None, list[Pixels]] | str:
     place, tiles, seed = job
     try:
         picture = decode(place)

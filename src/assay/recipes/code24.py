@@ -20,7 +20,19 @@ from __future__ import annotations
 from assay.image.align import Align
 from assay.image.alter import T
 from assay.image.view import View
-from assay.learn.recipe import Backbone, Calibrate, Crops, Descend, Expected, Fit, InfoNCE, Optimiser, Recipe, Stream, Tiles
+from assay.learn.recipe import (
+    Backbone,
+    Calibrate,
+    Crops,
+    Descend,
+    Expected,
+    Fit,
+    InfoNCE,
+    Optimiser,
+    Recipe,
+    Stream,
+    Tiles,
+)
 
 RECIPE = Recipe(
     name="code24",
@@ -54,38 +66,46 @@ RECIPE = Recipe(
 def small(recipe: Recipe) -> Recipe:
     """The same method within a few core-hours: small batches, short epochs, tiles on disk."""
     return recipe.set(
-        code__view=recipe.stream("code").view.model_copy(update={"layout": "grid", "across": 2}),
-        descend__align=Align(),
+        code__view=recipe.stream("code").view.model_copy(update={"layout": "grid"}),
+        descend__align=Align(probability=0.7, quality=(60, 98), scale=(0.6, 1.1), scale_probability=0.4),
         descend__source_power=0.5,
         descend__tiles=Tiles(side=320, each=2, reduce_above=640),
         descend__pairs=24,
         descend__steps=100,
         descend__epochs=40,
         descend__patience=40,
-        descend__optimiser__learning_rate=5e-4,
+        descend__optimiser__learning_rate=1e-3,
         descend__optimiser__weight_decay=0.05,
         fit__altered=1,
     )
 
 
-def _native(backbone: Backbone, size: int = 128) -> Recipe:
-    """Crops at native resolution under another network: the traces that resampling would wipe out stay."""
+def _native(summary: str, backbone: Backbone, size: int = 128) -> Recipe:
+    """Crops at native resolution under another network: the traces that resampling would wipe out stay.
+
+    The auxiliary cross-entropy is ours: without it the embedding hardly moved in the minutes that a CPU has.
+    """
     return RECIPE.set(
+        summary=summary,
         code__view=View(size=size, layout="grid", across=3),
         code__backbone=backbone,
-        descend__crops=Crops(base=192, global_area=(0.4, 1.0), local_area=(0.05, 0.4), local=size),
+        descend__loss=InfoNCE(temperature=0.1, multi_scale=0.5, bce=1.0),
+        descend__crops=Crops(base=192, global_area=(0.4, 1.0), local_area=(0.05, 0.4), local=64),
         descend__alter=T(max_ops=2, size=size, resize=None, crop="random"),
     )
 
 
 VARIANTS = {
-    "trace": _native(Backbone(name="trace_cnn", front="both")).set(
-        summary="CoDE's training under a small CNN that sees pixels and residual at native resolution"
+    "trace": _native(
+        "CoDE's training under a small CNN that sees pixels and residual at native resolution",
+        Backbone(name="trace_cnn", front="both"),
     ),
-    "residual": _native(Backbone(name="trace_cnn", front="residual")).set(
-        summary="CoDE's training under a small CNN that sees the high-pass residual alone"
+    "residual": _native(
+        "CoDE's training under a small CNN that sees the high-pass residual alone",
+        Backbone(name="trace_cnn", front="residual"),
     ),
-    "regnet": _native(Backbone(name="regnety_002", front="both")).set(
-        summary="CoDE's training under RegNetY-200MF that sees pixels and residual at native resolution"
+    "regnet": _native(
+        "CoDE's training under RegNetY-200MF that sees pixels and residual at native resolution",
+        Backbone(name="regnety_002", front="both"),
     ),
 }

@@ -1,0 +1,95 @@
+"""Calibration: raw scores of tuning rows to probabilities, a threshold and a doubt band."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.image.decode import decode
+from assay.image.view import View
+from assay.judge.engine import Engine
+from assay.judge.heads import Head
+from assay.judge.rule import EnsembleRule, Judge, Pool, Rows, StreamRule, choose, pool
+from assay.learn.embed import embed
+from assay.learn.recipe import Calibrate
+from assay.measure import logistic
+from assay.types import Sample
+
+Floats = npt.NDArray[np.float64]
+
+
+def raw_scores(samples: Sequence[Sample], view: View, engine: Engine, head: Head, how: Pool, *, workers: int) -> Floats:
+    """One raw score a picture, as judging makes it: decoded, cut by the view, pooled over crops; shape (samples,).
+
+    Raises:
+        InputError: a picture cannot be decoded.
+    """
+    parts = embed(
+        samples,
+        lambda sample: view.crops(decode(sample.place).pixels),
+        view,
+        engine,
+        what="scoring tuning rows",
+        workers=workers,
+    )
+    return np.array([pool(head.raw(part), how) for part in parts])
+
+
+def slope_and_offset(raws: Floats, labels: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Platt's map from raw score to P(fake), classes weighted alike.
+
+    Weighted so, a score of one half means that reals and fakes of equal number score so; the share of fakes in the
+    tuning rows says nothing about the user's. A slope that comes out negative (the stream orders tuning rows
+    wrongly) is held at a small positive value: calibration must not turn a verdict round.
+
+    Source: Platt, "Probabilistic outputs for support vector machines", 1999; drift (arXiv 2604.25889) fits the slope
+    alone, as a temperature.
+    """
+    model = logistic.fit(raws[:, None], labels, ridge=1.0, balanced=True)
+    slope = max(float(model.weights[0] / model.scale[0]), 1e-3 / (float(raws.std()) or 1.0))
+    # The mean raw score keeps the probability that the fit gave it, whichever slope is taken.
+    return slope, model.offset - slope * float(model.mean[0])
+
+
+def calibrate(
+    raws: Mapping[str, Floats], labels: npt.NDArray[np.int64], pools: Mapping[str, Pool], stage: Calibrate
+) -> Judge:
+    """The judge of a bundle, every number of it from tuning rows.
+
+    Args:
+        raws: raw scores of each stream, (rows,), NaN where a stream does not apply to a row.
+        labels: (rows,), 1 = fake.
+        pools: how each stream's views were pooled.
+        stage: the false-positive rate and the share to decide.
+    """
+    rules: dict[str, StreamRule] = {}
+    scores: dict[str, Floats] = {}
+    for name, raw in raws.items():
+        there = np.isfinite(raw)
+        slope, offset = slope_and_offset(raw[there], labels[there])
+        rule = StreamRule(pool=pools[name], slope=slope, offset=offset, threshold=0.5, doubt_low=0.5, fpr=stage.fpr)
+        scores[name] = np.where(there, rule.probability(np.where(there, raw, 0.0)), np.nan)
+        choice = choose(labels[there], scores[name][there], fpr=stage.fpr, decided=stage.decided)
+        rules[name] = rule.model_copy(update={"threshold": choice.threshold, "doubt_low": choice.doubt_low})
+    table = np.stack(list(scores.values()))
+    voted = np.isfinite(table).any(axis=0)
+    mean = np.nanmean(table[:, voted], axis=0)
+    choice = choose(labels[voted], mean, fpr=stage.fpr, decided=stage.decided)
+    real = int((labels[voted] == 0).sum())
+    return Judge(
+        streams=rules,
+        ensemble=EnsembleRule(
+            threshold=choice.threshold,
+            doubt_low=choice.doubt_low,
+            fpr=stage.fpr,
+            errors=choice.errors,
+            rows=Rows(real=real, fake=int(voted.sum()) - real),
+            notes=(
+                f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, a fake "
+                f"is called real with probability at most {choice.beta:g}, the least rate at which "
+                f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
+            ),
+        ),
+    )

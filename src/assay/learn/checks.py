@@ -1,0 +1,157 @@
+"""The check list that ends a training: signs that a method has failed, each with its figure, its bound and a remedy.
+
+Source: the failure signs of the four papers. Bounds are ours: where a figure crosses one, look before you trust.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from assay.metrics import auc, balanced_accuracy
+
+Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One sign.
+
+    Args:
+        name: what is looked for.
+        figure: as measured, on rows that `on` names.
+        bound: the largest (or least, where `least`) figure that passes.
+        remedy: what to try where it does not.
+    """
+
+    name: str
+    on: str
+    figure: float
+    bound: float
+    least: bool
+    remedy: str
+
+    @property
+    def passed(self) -> bool:
+        return self.figure >= self.bound if self.least else self.figure <= self.bound
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "on": self.on,
+            "figure": round(self.figure, 4),
+            "bound": self.bound,
+            "passed": self.passed,
+        }
+
+
+def overlap(embeddings: Floats, labels: Labels, neighbours: int = 5) -> float:
+    """Share of an embedding's rows whose nearest neighbours (cosine) are mostly of the other class, classes alike.
+
+    0: the classes lie apart; 0.5: they lie on one another.
+
+    Args:
+        embeddings: (n, d), at most a few thousand rows.
+        labels: (n,), 1 = fake.
+    """
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    likeness = unit @ unit.T
+    np.fill_diagonal(likeness, -np.inf)
+    k = min(neighbours, len(labels) - 1)
+    nearest = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
+    wrong = (labels[nearest] != labels[:, None]).mean(axis=1) > 0.5
+    return float(np.mean([wrong[labels == label].mean() for label in (0, 1)]))
+
+
+def checks(
+    *,
+    embeddings: Floats,
+    labels: Labels,
+    clean: Floats,
+    altered: Floats,
+    fitted: Floats,
+    fitted_labels: Labels,
+    scores: Floats,
+    threshold: float,
+    fpr: float,
+) -> list[Check]:
+    """The signs of a trained stream.
+
+    Args:
+        embeddings, labels: of tuning rows, (n, d) and (n,).
+        clean, altered: raw scores of the same tuning rows as they are and after T, (n,).
+        fitted, fitted_labels: raw scores of the rows the head was fitted on, most of them altered, (m,).
+        scores: calibrated scores of tuning rows, (n,).
+        threshold, fpr: of the judge.
+    """
+    clean_auc, altered_auc = auc(labels, clean), auc(labels, altered)
+    called = scores >= threshold
+    return [
+        Check(
+            "overlap of real and fake in the embedding",
+            "tuning rows",
+            overlap(embeddings, labels),
+            0.35,
+            False,
+            "train longer or on more sources; look at the loss of both halves",
+        ),
+        Check(
+            "clean-transformed gap, AUC",
+            "tuning rows",
+            clean_auc - altered_auc,
+            0.05,
+            False,
+            "raise descend.alter.max_ops, or align more of the pictures",
+        ),
+        Check(
+            "augmented-plain gap, AUC",
+            "training against tuning rows",
+            auc(fitted_labels, fitted) - clean_auc,
+            0.10,
+            False,
+            "the network knows its training pictures: more sources, more weight decay, fewer epochs",
+        ),
+        Check(
+            "false alarms at the threshold",
+            "tuning rows",
+            float(called[labels == 0].mean()),
+            1.5 * fpr,
+            False,
+            "more tuning rows of real sources; calibrate again",
+        ),
+        Check(
+            "recall at the threshold",
+            "tuning rows",
+            float(called[labels == 1].mean()),
+            0.30,
+            True,
+            "a better embedding, or a higher calibrate.fpr if more false alarms can be borne",
+        ),
+        Check(
+            "balanced accuracy at one half",
+            "tuning rows",
+            balanced_accuracy(labels, scores, 0.5),
+            0.60,
+            True,
+            "a better embedding; compare with the controls of `assay evaluate`",
+        ),
+    ]
+
+
+def show(found: Sequence[Check], console: Console) -> None:
+    """The list as a table, failed signs with their remedy."""
+    table = Table(title="signs of failure", title_justify="left", box=None, pad_edge=False)
+    for column in ("", "sign", "measured on", "figure", "bound", "what to try"):
+        table.add_column(column, justify="right" if column in ("figure", "bound") else "left")
+    for check in found:
+        bound = f"{'≥' if check.least else '≤'} {check.bound:g}"
+        mark = "[green]ok[/]" if check.passed else "[red]look[/]"
+        table.add_row(mark, check.name, check.on, f"{check.figure:.3f}", bound, "" if check.passed else check.remedy)
+    console.print(table)

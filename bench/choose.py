@@ -22,6 +22,8 @@ import numpy as np
 
 import assay
 from assay.data import manifest
+from assay.learn import tiles
+from assay.learn.recipe import Descend, Recipe, find
 from assay.metrics import auc, bootstrap
 from assay.types import Sample, Verdict
 
@@ -37,7 +39,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--together", type=int, default=1, help="arms trained at the same time, one thread each")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     samples = [s for s in manifest.read(arguments.manifest, check=False) if s.split != "test"]
+    for arm in arguments.arm:
+        # Once for all: the runs find their rows among these.
+        descents = [stage for stage in _recipe(arm).stages if isinstance(stage, Descend)]
+        for stage in descents:
+            tiles.build(samples, stage.tiles, arguments.out / "tiles", seed=arguments.seed)
     jobs = [(arm, fold) for fold in FOLDS for arm in arguments.arm]
     for start in range(0, len(jobs), arguments.together):
         running = [_start(arm, fold, samples, arguments) for arm, fold in jobs[start : start + arguments.together]]
@@ -54,6 +62,15 @@ def main() -> None:
             f"| {row['arm']} | {row['fold']} ({left['n']}) | {left['value']:.3f} | {left['low']:.3f}–{left['high']:.3f} "
             f"| {val['value']:.3f} | {val['low']:.3f}–{val['high']:.3f} | {row['steps']} |"
         )
+
+
+def _recipe(arm: str) -> Recipe:
+    name, *settings = arm.split()
+    recipe = find(name)
+    for setting in settings:
+        place, _, value = setting.partition("=")
+        recipe = recipe.with_field(place, value)
+    return recipe
 
 
 def _folder(arm: str, fold: str, out: Path) -> Path:

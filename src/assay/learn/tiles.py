@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -73,7 +74,7 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
             return found
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"tiles-{how}-{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:12]}.bin"
-    part = file.with_suffix(".part")
+    part = file.with_suffix(f".{os.getpid()}.part")
     places, hashes, phashes, problems, offset = [], [], [], [], 0
     jobs = [(sample.place, tiles, [seed, int(key, 16)]) for sample, key in zip(samples, keys, strict=True)]
     with (
@@ -101,7 +102,7 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
         raise ManifestError(message, problems)
     part.replace(file)
     index = file.with_suffix(".json")
-    index_part = file.with_suffix(".json.part")
+    index_part = file.with_suffix(f".{os.getpid()}.json.part")
     index_part.write_text(json.dumps({"keys": keys, "places": places, "sha256": hashes, "phashes": phashes}))
     index_part.replace(index)
     store = _taken(index, keys)

@@ -1,0 +1,62 @@
+# Everything sets itself up from nothing, in this folder. PYTHON may name another interpreter (3.11 or later).
+PYTHON ?= python3
+JUDGE := .venv-judge
+DEV := .venv
+IMAGE ?= samples/real samples/fake
+DATA ?= data/manifest.csv
+
+.PHONY: demo test check format bench torture study samples detector lock clean
+
+demo: $(JUDGE)/ready ## judge the sample pictures, or IMAGE=…
+	$(JUDGE)/bin/assay scan $(IMAGE)
+
+test: $(DEV)/ready check ## formatter, linter, types, imports, tests
+	$(DEV)/bin/python -m pytest
+
+check: $(DEV)/ready
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+format: $(DEV)/ready
+	$(DEV)/bin/ruff format .
+	$(DEV)/bin/ruff check --fix .
+
+bench: $(DEV)/ready ## pictures per second, memory, time to first verdict
+	$(DEV)/bin/python bench/speed.py
+
+torture: $(DEV)/ready ## 1,000 kills of a scan, 100,000 mutated files
+	$(DEV)/bin/python bench/kills.py --kills 1000
+	$(DEV)/bin/python bench/mutate.py --count 100000
+
+samples: $(DEV)/ready ## train the small generator on DATA and make the sample fakes
+	$(DEV)/bin/python bench/samples.py --data $(DATA) --out samples
+
+detector: $(DEV)/ready ## train, measure and install the detector that ships, from DATA
+	$(DEV)/bin/python bench/ship.py --data $(DATA)
+
+lock: $(DEV)/uv ## pin what the two environments hold, with hashes and without addresses
+	$(DEV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		pyproject.toml -o requirements/judge.txt
+	$(DEV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		pyproject.toml --extra all --group dev -o requirements/dev.txt
+
+$(JUDGE)/ready: requirements/judge.txt requirements/build.txt pyproject.toml
+	$(PYTHON) -m venv $(JUDGE)
+	$(JUDGE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/judge.txt -r requirements/build.txt
+	$(JUDGE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(DEV)/uv:
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	touch $@
+
+$(DEV)/ready: $(DEV)/uv requirements/dev.txt pyproject.toml
+	$(DEV)/bin/uv pip install --quiet --python $(DEV)/bin/python --require-hashes -r requirements/dev.txt
+	$(DEV)/bin/uv pip install --quiet --python $(DEV)/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(JUDGE) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ message that says what happened and what to do next.
     ├── ManifestError   a data set is not fit for use; `problems` lists every row
     ├── OverlapError    an evaluation would test on rows that the detector was trained or tuned on
     ├── RecipeError     a recipe, or a value set on it, does not hold
+    ├── OutputError     results cannot be written
     └── MissingExtra    an optional dependency is not installed; the message names the extra
 """
 
@@ -69,6 +70,12 @@ class RecipeError(AssayError):
     """A recipe does not hold, or a field that was set does not exist."""
 
     kind = "recipe"
+
+
+class OutputError(AssayError):
+    """Results cannot be written. `kind`: output (the file is not fit for these results), disk (writing failed)."""
+
+    kind = "output"
 
 
 class MissingExtra(AssayError):

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import assay
+from assay.errors import OutputError
 from assay.image.decode import DEFAULT, Limits
 from assay.judge.scan import Summary, expand, scan
-from assay.judge.sink import OutputError, Result, Results, State
+from assay.judge.sink import Result, Results, State
 from assay.types import Failure, Ruling, Verdict
 
 

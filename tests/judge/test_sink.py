@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from assay.errors import OutputError
 from assay.judge import sink
-from assay.judge.sink import COLUMNS, Csv, JsonLines, Keys, OutputError, Results, Stream, Table, format_of, printable
+from assay.judge.sink import COLUMNS, Csv, JsonLines, Keys, Results, Stream, Table, format_of, printable
 from assay.types import Failure, Ruling, StreamScore, Verdict
 
 BUNDLE = "ab" * 32

@@ -25,7 +25,7 @@ from typing import BinaryIO, Literal, Protocol, Self, TextIO
 
 import numpy as np
 
-from assay.errors import AssayError
+from assay.errors import OutputError
 from assay.types import Failure, Ruling, Verdict
 
 Result = Verdict | Failure
@@ -40,12 +40,6 @@ COLUMNS = (
 _STYLES = {Ruling.FAKE: "bold red", Ruling.REAL: "green", Ruling.UNCERTAIN: "yellow"}
 _SYNC_SECONDS = 5.0
 _DIGEST_BYTES = 16
-
-
-class OutputError(AssayError):
-    """Results cannot be written. `kind`: output (the file is not fit for these results), disk (writing failed)."""
-
-    kind = "output"
 
 
 class Sink(Protocol):

@@ -42,7 +42,7 @@ class Photograph:
 
 
 PHOTOGRAPHS = (
-    Photograph("astronaut", "Eileen Collins, 1992", "NASA", "public domain", "https://flic.kr/p/r9qvLn"),
+    Photograph("astronaut", "Eileen Collins, astronaut", "NASA", "public domain", "https://flic.kr/p/r9qvLn"),
     Photograph("coffee", "a cup of coffee", "Rachel Michetti, courtesy of Pikolo Espresso Bar", "CC0-1.0"),
     Photograph(
         "rocket",
@@ -111,7 +111,7 @@ def main() -> None:
                     groups={"licence": photograph.terms if label is Label.REAL else "CC0-1.0"},
                 )
             )
-    manifest.write(asked.out / "manifest.csv", sorted(samples, key=lambda sample: sample.place, reverse=True))
+    manifest.write(asked.out / "manifest.csv", sorted(samples, key=lambda sample: (str(sample.label), sample.place)))
     (asked.out / "README.md").write_text(_readme(maker, record, photographs, made, asked), encoding="utf-8")
     print(f"{len(samples)} pictures in {asked.out}")
 
@@ -195,8 +195,9 @@ Sharpness is the mean absolute difference of horizontal neighbours, in grey leve
 What they are worth: so short a training makes soft pictures with smeared fine texture; where two photographs meet, the
 seam is plain to see, and nobody would take most of them for a photograph. Photographs merely passed through the
 generator come back at {low} to {high} dB PSNR (median {middle}). The fakes carry the trace of a learned decoder, and
-are there to see the tool work offline. So few pictures of one generator measure nothing: no figure on them says how
-well a detector does on other generators or on face swaps.
+are there to see the tool work offline. Most are plainly less sharp than the photographs, so a measure of sharpness
+alone would tell many apart. So few pictures of one generator measure nothing: no figure on them says how well a
+detector does on other generators or on face swaps.
 
 ## Made by
 

@@ -246,10 +246,10 @@ def test_what_cannot_be_trained_on_is_named(files: list[Path], tmp_path: Path) -
         train_maker([], tiny(), steps=1)
 
 
-@pytest.mark.parametrize("length", [{}, {"minutes": 1, "steps": 1}, {"steps": 0}, {"minutes": -1}])
-def test_how_long_to_train_must_be_said_once(length: dict[str, int], files: list[Path]) -> None:
+@pytest.mark.parametrize(("minutes", "steps"), [(None, None), (1.0, 1), (None, 0), (-1.0, None)])
+def test_how_long_to_train_must_be_said_once(minutes: float | None, steps: int | None, files: list[Path]) -> None:
     with pytest.raises(RecipeError, match="either minutes or steps"):
-        train_maker(files, tiny(), **length)
+        train_maker(files, tiny(), minutes=minutes, steps=steps)
 
 
 @pytest.mark.parametrize("wrong", [{"upsampler": "bilinear"}, {"crop": 100}, {"latent": 0}, {"colour": 1}])

@@ -45,7 +45,8 @@ _HELD_SIDE = 512
 # The rate rises over these, and where minutes are given they are timed: until they are over nothing depends on how
 # many steps there will be, so a run by minutes and one by the number of steps it came to are the same.
 _WARM_STEPS = 14
-_EMA = 0.995
+# Pictures are made with a running average of the weights, which is smoother than the last ones.
+_AVERAGE = 0.995
 
 
 class MakerFields(pydantic.BaseModel):
@@ -94,6 +95,7 @@ class Maker(nn.Module):
         super().__init__()
         self.fields = fields or MakerFields()
         w, z = self.fields.width, self.fields.latent
+        moments = nn.Conv2d(4 * w, 2 * z, 3, padding=1)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, w, 4, stride=2, padding=1),
             nn.SiLU(),
@@ -103,7 +105,7 @@ class Maker(nn.Module):
             nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1),
             *(_Residual(4 * w) for _ in range(self.fields.blocks)),
             nn.SiLU(),
-            nn.Conv2d(4 * w, 2 * z, 3, padding=1),
+            moments,
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(z, 4 * w, 3, padding=1),
@@ -116,24 +118,11 @@ class Maker(nn.Module):
             nn.SiLU(),
             nn.Conv2d(w // 2, 3, 3, padding=1),
         )
-        for module in self.modules():
-            # torch's default shrinks the signal at every layer, and the first hundred steps go into undoing that.
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                fan = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-                # Of a transposed convolution's kernel only one place in stride x stride meets an output.
-                fan //= module.stride[0] * module.stride[1] if isinstance(module, nn.ConvTranspose2d) else 1
-                nn.init.normal_(module.weight, std=fan**-0.5)
-                nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, _Residual):
-                nn.init.zeros_(module.second.weight)
-        last = self.encoder[-1]
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
+        self.apply(_start)
         with torch.no_grad():
             # Deviations start at e^-2: at 1, noise would drown the latent and the decoder learn to do without it.
-            last.weight[z:] *= 0.1
-            last.bias[z:] = -4
+            moments.weight[z:] *= 0.1
+            moments.bias[z:] = -4  # type: ignore[index]
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latent."""
@@ -296,6 +285,21 @@ class _Residual(nn.Module):
         return x + branch
 
 
+def _start(module: nn.Module) -> None:
+    """First weights that keep a signal's strength from layer to layer: torch's own shrink it at each one, and the first
+    hundred steps would go into undoing that."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        fan = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+        if isinstance(module, nn.ConvTranspose2d):
+            # Of its kernel only one place in stride x stride meets an output.
+            fan //= module.stride[0] * module.stride[1]
+        nn.init.normal_(module.weight, std=fan**-0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, _Residual):
+        nn.init.zeros_(module.second.weight)
+
+
 def _upsample(kind: str, channels: int, out: int) -> list[nn.Module]:
     if kind == "nearest":
         return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, out, 3, padding=1)]
@@ -328,11 +332,12 @@ def _descend(
     device: torch.device,
     on_step: Callable[[int, int, float], None] | None,
 ) -> tuple[Maker, int, float]:
-    maker = Maker(fields).to(device, memory_format=torch.channels_last)
-    critic = _Critic(fields.width).to(device, memory_format=torch.channels_last)
+    maker = Maker(fields).to(device).to(memory_format=torch.channels_last)
+    critic = _Critic(fields.width).to(device).to(memory_format=torch.channels_last)
     smooth = [parameter.detach().clone() for parameter in maker.parameters()]
     optimiser = torch.optim.Adam(maker.parameters(), lr=fields.rate, betas=(0.9, 0.99))
     critic_optimiser = torch.optim.Adam(critic.parameters(), lr=0.5 * fields.rate, betas=(0.5, 0.9))
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=fields.precision == "bf16")
     began, step, loss = time.monotonic(), 0, float("nan")
     while not steps or step < steps:
         progress = max(0, step - _WARM_STEPS) / (steps - _WARM_STEPS) if steps > _WARM_STEPS else 0.0
@@ -342,7 +347,7 @@ def _descend(
             )
         heard = step >= _WARM_STEPS and fields.adversarial > 0 and progress >= fields.critic_from
         real = _tensor(_crops(held, fields, draw), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fields.precision == "bf16"):
+        with autocast:
             mean, deviation = maker.encode(real)
             fake = maker.decode(mean + deviation * torch.randn_like(deviation))
             opinion = critic(fake) if heard else None
@@ -357,15 +362,16 @@ def _descend(
         nn.utils.clip_grad_norm_(maker.parameters(), 1.0)
         optimiser.step()
         if heard:
-            with torch.autocast(device.type, torch.bfloat16, enabled=fields.precision == "bf16"):
+            with autocast:
                 on_real, on_fake = critic(torch.cat([real, fake.detach().to(real)])).float().chunk(2)
             critic_loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
             critic_optimiser.zero_grad(set_to_none=True)
             critic_loss.backward()  # type: ignore[no-untyped-call]
             critic_optimiser.step()
         step += 1
-        decay = min(_EMA, step / (step + 9))
-        torch._foreach_lerp_(smooth, [p.detach() for p in maker.parameters()], 1 - decay)
+        decay = min(_AVERAGE, step / (step + 9))
+        for average, parameter in zip(smooth, maker.parameters(), strict=True):
+            average.lerp_(parameter.detach(), 1 - decay)
         loss = float(distance.detach())
         if on_step is not None:
             on_step(step, steps, loss)
@@ -378,9 +384,9 @@ def _descend(
                 each *= 1 + 0.25 * (1 - fields.critic_from) * (fields.adversarial > 0)
                 steps = max(step + 1, step + int((60 * minutes - (time.monotonic() - began)) / each))
     with torch.no_grad():
-        for parameter, average in zip(maker.parameters(), smooth, strict=True):
+        for average, parameter in zip(smooth, maker.parameters(), strict=True):
             parameter.copy_(average)
-    return maker.to("cpu", memory_format=torch.contiguous_format).eval(), step, loss
+    return maker.to("cpu").to(memory_format=torch.contiguous_format).eval(), step, loss
 
 
 def _distance(fake: Tensor, real: Tensor) -> Tensor:

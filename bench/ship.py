@@ -10,6 +10,7 @@ measures again what is there; --trial stops before the test rows.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
@@ -98,8 +99,6 @@ def _measure(
     evaluation = evaluate(detector, rows, by=("kind",), control_fit=fit)
     conditions = {name: CONDITIONS[name] for name in CONDITIONS_SHOWN}
     after = robustness(detector, rows, conditions)
-    import dataclasses
-
     evaluation = dataclasses.replace(evaluation, robustness=after)
     told = evaluation.to_dict()
     figures = {

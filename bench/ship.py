@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,22 @@ from assay.learn.train import train
 from assay.measure.evaluate import Evaluation, evaluate
 from assay.measure.report import markdown
 from assay.measure.robustness import CONDITIONS, robustness
-from assay.types import Sample
+from assay.types import Label, Sample
 
 CONDITIONS_SHOWN = ("clean", "jpeg95", "jpeg75", "jpeg50", "half", "blur1")
 KEPT = ("auc", "balanced_accuracy", "ece", "fpr", "tpr", "tpr_at_fpr_1", "tpr_at_fpr_5", "coverage", "false_fake",
         "false_real", "base_rate_precision")  # fmt: skip
 
 LIMITS = (
-    "It cannot prove that a picture is real: a generator it has never met may leave no trace that it knows.",
+    "It cannot prove that a picture is real, nor that it is fake; on kinds of pictures that it was not trained on it "
+    "is hardly better than chance.",
     "It was not trained on face swaps or on pictures that are fake only in a part.",
     "Drawings, screenshots, scans of text and heavily edited photographs are out of its scope; "
     "its verdict on them means nothing.",
-    "Strong compression, blur and resizing wipe out what it looks for; see its figures after JPEG, half size and blur.",
+    "Its scores hardly move under compression and blur, so it goes by content and coarse texture more than by the "
+    "fine traces of a generator; a new subject can mislead it.",
+    "Its threshold lets more real pictures be called fake than it was set for where the pictures differ from the "
+    "tuning rows: see the false-positive rates of single sources.",
     "Pictures reach it without metadata: it knows neither cameras, nor signatures, nor where a picture was published.",
 )
 
@@ -79,7 +83,10 @@ def main() -> None:
         folder,
         description=_description(measured["seen"][0], measured["unseen"][0]),
         limits=LIMITS,
-        figures=detector.card.figures | {name: figures for name, (_, figures) in measured.items()},
+        data=detector.card.data | {"summary": _summary(samples)},
+        figures={"headline": _headline(measured)}
+        | detector.card.figures
+        | {name: figures for name, (_, figures) in measured.items()},
     )
     for name, (evaluation, _) in measured.items():
         print(f"# {name}\n\n{markdown(evaluation)}\n")
@@ -107,23 +114,46 @@ def _measure(
         "generators": told["groups"].get("generator", {}),
         "real_sources": told["groups"].get("source", {}),
         "controls": told["controls"],
-        "after": {name: {"auc": table["auc"].to_dict(), "fpr": table["fpr"].to_dict()} for name, table in after.items()},
+        "after": {
+            name: {"auc": table["auc"].to_dict(), "fpr": table["fpr"].to_dict()} for name, table in after.items()
+        },
     }
     return evaluation, figures
+
+
+def _headline(measured: Mapping[str, tuple[Evaluation, dict[str, Any]]]) -> dict[str, Any]:
+    return {
+        f"{what} on {name} sources": figures["metrics"][metric]
+        for name, (_, figures) in measured.items()
+        for metric, what in (("auc", "AUC"), ("fpr", "false-positive rate"), ("tpr", "fakes found"))
+    }
+
+
+def _summary(samples: Sequence[Sample]) -> str:
+    """What the detector was made from, in a line."""
+    parts = []
+    for split, what in (("train", "trained"), ("tune", "tuned")):
+        rows = manifest.select(samples, split=split)
+        reals = [row for row in rows if row.label == Label.REAL]
+        fakes = [row for row in rows if row.label == Label.FAKE]
+        parts.append(
+            f"{what} on {len(reals):,} reals from {len({row.source for row in reals})} sources "
+            f"and {len(fakes):,} fakes under {len({row.generator for row in fakes})} generator names"
+        )
+    return "; ".join(parts)
 
 
 def _description(seen: Evaluation, unseen: Evaluation) -> str:
     """Five sentences for a layperson, with the figures that were measured."""
     auc, fresh = seen.metrics["auc"], unseen.metrics["auc"]
     return (
-        "It looks at small pieces of a picture, at full resolution, for traces that image generators leave. "
-        "It was trained from nothing on a few thousand photographs and generated pictures, mostly faces, scenes and "
-        "products from a handful of sources. "
-        f"Of a real and a fake picture from sources like those, it puts the right one first {auc.value:.0%} of the "
-        f"time; from sources and generators it has never met, {fresh.value:.0%} of the time, where half would be "
-        "chance. "
-        "Take its word as a hint where you know nothing else, never as proof. "
-        "It says uncertain where it would be wrong too often."
+        "It looks at small pieces of a picture, at full resolution, and was trained from nothing on a few thousand "
+        "photographs and generated pictures, mostly faces, scenes and products. "
+        f"Of a real and a fake picture from sources like those it puts the right one first {auc.value:.0%} of the "
+        f"time; from sources and generators it has never met, {fresh.value:.0%} of the time, where chance is 50 %. "
+        "Where it knows nothing else to go by, its word is a hint, never a proof. "
+        "It says uncertain where it would be wrong too often, and it will still be wrong often. "
+        "Do not use it to accuse anybody."
     )
 
 

@@ -367,10 +367,11 @@ def _short(read: Bundle) -> str:
     """A card's head: what one needs to choose."""
     card, rule = read.card, read.judge.ensemble
     first = re.split(r"(?<=[.!?])\s", card.description.strip(), maxsplit=1)[0]
-    figures = [f"{name} {value}" for name, value in _figures(card.figures)][:6]
+    # A card may name its most telling figures; else the first ones stand for all.
+    figures = [f"{name} {value}" for name, value in _figures(card.figures.get("headline", card.figures))][:6]
     rows = [
         ("streams", "; ".join(_stream(stream) for stream in card.streams)),
-        ("made from", _flat(card.data) or "not said"),
+        ("made from", _flat(card.data.get("summary", card.data)) or "not said"),
         ("measured", "; ".join(figures) or "nothing yet"),
         ("threshold", f"{rule.threshold:.3f}, set so that at most {rule.fpr:.0%} of real pictures are called fake"),
         *(("limit" if number == 0 else "", limit) for number, limit in enumerate(card.limits)),

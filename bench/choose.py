@@ -49,19 +49,22 @@ def main() -> None:
     jobs = [(arm, fold) for fold in FOLDS for arm in arguments.arm]
     for start in range(0, len(jobs), arguments.together):
         running = [_start(arm, fold, samples, arguments) for arm, fold in jobs[start : start + arguments.together]]
-        for process in running:
-            if process is not None and process.wait() != 0:
-                sys.exit("an arm failed; see its log in the output folder")
+        # All of them are waited for, so that none is left behind where one fails.
+        codes = [process.wait() for process in running if process is not None]
+        if any(codes):
+            sys.exit("an arm failed; see its log in the output folder")
     rows = [_row(arm, fold, samples, arguments) for arm, fold in jobs]
     (arguments.out / "choose.json").write_text(json.dumps(rows, indent=1))
     print("| arm | fold left out | AUC left out | 95 % | core val | 95 % | steps |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         left, val = row["left_out"], row["val"]
-        print(
-            f"| {row['arm']} | {row['fold']} ({left['n']}) | {left['value']:.3f} | {left['low']:.3f}–{left['high']:.3f} "
-            f"| {val['value']:.3f} | {val['low']:.3f}–{val['high']:.3f} | {row['steps']} |"
-        )
+        cells = [row["arm"], f"{row['fold']} ({left['n']})", *_cells(left), *_cells(val), row["steps"]]
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
+def _cells(figure: dict[str, Any]) -> tuple[str, str]:
+    return f"{figure['value']:.3f}", f"{figure['low']:.3f}–{figure['high']:.3f}"
 
 
 def _recipe(arm: str) -> Recipe:
@@ -95,9 +98,9 @@ def _start(arm: str, fold: str, samples: list[Sample], arguments: argparse.Names
     environment = dict(os.environ)
     if arguments.together > 1:
         environment["OMP_NUM_THREADS"] = "1"
-    log = folder.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=environment)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
 def _row(arm: str, fold: str, samples: list[Sample], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -83,12 +83,12 @@ def _placed(sample: Sample, fold: str, collection: str) -> Sample:
 
 
 def _cut(sample: Sample, folder: Path) -> str | None:
-    """Where the picture of a row is: its file, or the part of it that is the picture; None for one that is too small."""
+    """Where the picture of a row is: its file, or the part of it that is the picture; None where that is too small."""
     note = sample.groups.get("note", "")
     with Image.open(sample.place) as image:
-        box: tuple[int, int, int, int]
         if found := re.match(r"CROP (\d+),(\d+),(\d+),(\d+)", note):
-            box = tuple(int(x) for x in found.groups())  # type: ignore[assignment]
+            left, top, right, bottom = (int(x) for x in found.groups())
+            box = (left, top, right, bottom)
         elif note.startswith("2x2 COLLAGE"):
             # A margin keeps the seam out; which of the four is taken depends on the picture alone.
             which = hashlib.sha256(sample.origin.encode()).digest()[0] % 4

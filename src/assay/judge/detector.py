@@ -53,7 +53,7 @@ class Detector:
 
     Args:
         bundle: as read.
-        threads: cores for one run of a network; None for all physical ones.
+        threads: cores for the networks; None for all physical ones that this process may use.
         device: "auto", "cpu" or "cuda".
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -17,8 +19,13 @@ from assay.errors import AssayError, BundleError
 Batch = npt.NDArray[np.float32]
 Device = Literal["auto", "cpu", "cuda"]
 
-CROPS = 32
-"""Most crops in one run of a graph: larger batches are no faster on a CPU and take memory in proportion."""
+CROPS, CROPS_GPU = 16, 32
+"""Most crops in work at a time. More take memory in proportion and are no faster on a CPU: runs of 4 to 8 are the
+fastest, as their activations stay in its caches."""
+
+LANES = 2
+"""Parts of a batch that a CPU runs side by side. Cores that share the layers of one run wait for each other after each
+layer: on two cores, two runs of one thread each took 11 % less processor time than one run of two threads."""
 
 
 def runtime() -> str:
@@ -33,9 +40,9 @@ class Engine:
         folder: a bundle's folder whose hashes have been checked (see `bundle.read`). ONNX Runtime itself refuses
             weights that lie outside it.
         stem: the trunk.
-        threads: cores for one run; None leaves it to ONNX Runtime (all physical cores).
+        threads: cores for one batch; None for all physical ones that this process may use.
         device: "auto" takes a CUDA GPU where this ONNX Runtime has one.
-        crops: most crops in one run.
+        crops: most crops in work at a time; None for `CROPS`, or `CROPS_GPU` on a GPU.
 
     Raises:
         AssayError: kind "device": "cuda" was asked for and is not there.
@@ -47,12 +54,17 @@ class Engine:
         stem: str,
         threads: int | None = None,
         device: Device = "auto",
-        crops: int = CROPS,
+        crops: int | None = None,
     ) -> None:
-        self.crops = crops
         self._graphs = {kind: Path(folder) / f"{stem}.{kind}.onnx" for kind in ("judge", "explain")}
-        self._threads = threads
         self._providers = _providers(device)
+        cores = threads or _cores()
+        on_cpu = len(self._providers) == 1
+        self.crops = crops or (CROPS if on_cpu else CROPS_GPU)
+        self._lanes = min(LANES, cores, self.crops) if on_cpu else 1
+        # The threads that call share a session's own, and work with them.
+        self._threads = cores - self._lanes + 1
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._lanes, thread_name_prefix="assay-run")
         self._sessions: dict[str, Any] = {}
         self._making = threading.Lock()
 
@@ -62,9 +74,7 @@ class Engine:
         Raises:
             BundleError: kind "invalid": the graph can't be loaded or doesn't take such views.
         """
-        session = self._session("judge")
-        parts = [self._call("judge", session, ["embedding"], part)[0] for part in self._parts(batch)]
-        return np.concatenate(parts)
+        return self._outputs("judge", self._session("judge"), ["embedding"], batch)["embedding"]
 
     def explain(self, batch: Batch) -> dict[str, npt.NDArray[np.float32]]:
         """What the explaining graph gives for views, shape (n, 3, S, S) float32, n >= 1.
@@ -82,11 +92,17 @@ class Engine:
             )
         session = self._session("explain")
         names = [output.name for output in session.get_outputs()]
-        parts = [self._call("explain", session, names, part) for part in self._parts(batch)]
-        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+        return self._outputs("explain", session, names, batch)
+
+    def _outputs(self, kind: str, session: Any, names: list[str], batch: Batch) -> dict[str, npt.NDArray[np.float32]]:
+        call = functools.partial(self._call, kind, session, names)
+        parts = self._parts(batch)
+        done = list(map(call, parts) if min(self._lanes, len(parts)) == 1 else self._pool.map(call, parts))
+        return {name: np.concatenate([part[place] for part in done]) for place, name in enumerate(names)}
 
     def _parts(self, batch: Batch) -> list[Batch]:
-        return [batch[start : start + self.crops] for start in range(0, len(batch), self.crops)]
+        size = min(-(-len(batch) // self._lanes), self.crops // self._lanes)
+        return [batch[start : start + size] for start in range(0, len(batch), size)]
 
     def _session(self, kind: str) -> Any:
         with self._making:
@@ -97,7 +113,7 @@ class Engine:
     def _load(self, graph: Path) -> Any:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads or 0
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         # Idle threads that spin take the cores that decode the next pictures.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -121,6 +137,21 @@ class Engine:
             return work()
         except Exception as error:
             raise BundleError(f"{self._graphs[kind].name} can't be run: {error}", kind="invalid") from error
+
+
+def _cores() -> int:
+    """Physical cores that this process may use: two threads of one core share its arithmetic."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    mine = os.sched_getaffinity(0)
+    cores = set()
+    for number in mine:
+        try:
+            siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text()
+        except OSError:
+            siblings = str(number)
+        cores.add(siblings)
+    return len(cores)
 
 
 def _providers(device: Device) -> list[Any]:

@@ -6,7 +6,9 @@ step.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,8 @@ class Balanced:
     """Draws as many reals as fakes, and within a class weighs sources by their size to a power.
 
     Args:
-        samples: labelled; a real's source is its `source`, a fake's is its generator and its source.
+        samples: labelled, both classes present; a real's source is its `source`, a fake's is its generator and its
+            source.
         power: weight of a source with n pictures is n ** power.
     """
 
@@ -36,11 +39,10 @@ class Balanced:
         for label in Label:
             rows = [i for i, sample in enumerate(samples) if sample.label == label]
             names = [(samples[i].generator, samples[i].source) for i in rows]
-            sizes: dict[tuple[str, str], int] = {}
-            for name in names:
-                sizes[name] = sizes.get(name, 0) + 1
+            sizes = Counter(names)
+            # A row's share of its source's weight, n ** power over n rows.
             weights = np.array([sizes[name] ** (power - 1) for name in names])
-            self.rows[label] = np.array(rows)
+            self.rows[label] = np.array(rows, np.int64)
             self.chances[label] = weights / weights.sum()
 
     def draw(self, pairs: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -77,7 +79,9 @@ class Batches(Dataset[Batch]):
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one)."""
-        loader = DataLoader(
+        if first >= last:
+            return
+        yield from DataLoader(
             self,
             batch_size=None,
             sampler=range(first, last),
@@ -87,12 +91,12 @@ class Batches(Dataset[Batch]):
             worker_init_fn=_one_thread,
             collate_fn=_as_is,
         )
-        yield from loader
 
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
+    """In place of a conversion to tensors."""
     return batch

@@ -7,37 +7,42 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from assay.errors import ManifestError
 from assay.image.decode import decode
 from assay.image.view import View
 from assay.judge.engine import Engine
 from assay.judge.heads import Head
-from assay.judge.rule import EnsembleRule, Judge, Pool, Rows, StreamRule, choose, pool
+from assay.judge.rule import DIGITS, EnsembleRule, Judge, Pool, Rows, StreamRule, choose, pool
 from assay.learn.embed import embed
 from assay.learn.recipe import Calibrate
 from assay.measure import logistic
-from assay.types import Sample
+from assay.types import Pixels, Sample
 
 Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
 
 
 def raw_scores(samples: Sequence[Sample], view: View, engine: Engine, head: Head, how: Pool, *, workers: int) -> Floats:
-    """One raw score a picture, as judging makes it: decoded, cut by the view, pooled over crops; shape (samples,).
+    """One raw score a picture, as judging makes it: decoded, cut by the view, pooled over crops and frames.
+
+    Returns:
+        (samples,); NaN where the view does not apply to the picture.
 
     Raises:
         InputError: a picture cannot be decoded.
     """
-    parts = embed(
-        samples,
-        lambda sample: view.crops(decode(sample.place).pixels),
-        view,
-        engine,
-        what="scoring tuning rows",
-        workers=workers,
-    )
-    return np.array([pool(head.raw(part), how) for part in parts])
+
+    def crops(sample: Sample) -> Pixels:
+        picture = decode(sample.place)
+        if view.why_not(picture.width, picture.height):
+            return np.empty((0, view.size, view.size, 3), np.uint8)
+        return np.concatenate([view.crops(frame) for frame in picture.frames])
+
+    parts = embed(samples, crops, view, engine, what="scoring tuning rows", workers=workers)
+    return np.array([pool(head.raw(part), how) if len(part) else np.nan for part in parts])
 
 
-def slope_and_offset(raws: Floats, labels: npt.NDArray[np.int64]) -> tuple[float, float]:
+def slope_and_offset(raws: Floats, labels: Labels) -> tuple[float, float]:
     """Platt's map from raw score to P(fake), classes weighted alike.
 
     Weighted so, a score of one half means that reals and fakes of equal number score so; the share of fakes in the
@@ -53,9 +58,7 @@ def slope_and_offset(raws: Floats, labels: npt.NDArray[np.int64]) -> tuple[float
     return slope, model.offset - slope * float(model.mean[0])
 
 
-def calibrate(
-    raws: Mapping[str, Floats], labels: npt.NDArray[np.int64], pools: Mapping[str, Pool], stage: Calibrate
-) -> Judge:
+def calibrate(raws: Mapping[str, Floats], labels: Labels, pools: Mapping[str, Pool], stage: Calibrate) -> Judge:
     """The judge of a bundle, every number of it from tuning rows.
 
     Args:
@@ -63,21 +66,27 @@ def calibrate(
         labels: (rows,), 1 = fake.
         pools: how each stream's views were pooled.
         stage: the false-positive rate and the share to decide.
+
+    Raises:
+        ManifestError: a stream applies to no real or to no fake.
     """
     rules: dict[str, StreamRule] = {}
     scores: dict[str, Floats] = {}
     for name, raw in raws.items():
         there = np.isfinite(raw)
+        _both_classes(labels[there], f"the stream {name!r} applies to")
         slope, offset = slope_and_offset(raw[there], labels[there])
         rule = StreamRule(pool=pools[name], slope=slope, offset=offset, threshold=0.5, doubt_low=0.5, fpr=stage.fpr)
-        scores[name] = np.where(there, rule.probability(np.where(there, raw, 0.0)), np.nan)
+        scores[name] = np.full(len(raw), np.nan)
+        scores[name][there] = np.round(rule.probability(raw[there]), DIGITS)
         choice = choose(labels[there], scores[name][there], fpr=stage.fpr, decided=stage.decided)
         rules[name] = rule.model_copy(update={"threshold": choice.threshold, "doubt_low": choice.doubt_low})
     table = np.stack(list(scores.values()))
-    voted = np.isfinite(table).any(axis=0)
-    mean = np.nanmean(table[:, voted], axis=0)
-    choice = choose(labels[voted], mean, fpr=stage.fpr, decided=stage.decided)
-    real = int((labels[voted] == 0).sum())
+    # A stream that judges alone where there are several is held to its own threshold, so such rows say nothing here.
+    voted = np.isfinite(table).sum(axis=0) >= min(2, len(table))
+    _both_classes(labels[voted], "two streams apply to")
+    choice = choose(labels[voted], np.nanmean(table[:, voted], axis=0), fpr=stage.fpr, decided=stage.decided)
+    fake = int(labels[voted].sum())
     return Judge(
         streams=rules,
         ensemble=EnsembleRule(
@@ -85,11 +94,16 @@ def calibrate(
             doubt_low=choice.doubt_low,
             fpr=stage.fpr,
             errors=choice.errors,
-            rows=Rows(real=real, fake=int(voted.sum()) - real),
+            rows=Rows(real=int(voted.sum()) - fake, fake=fake),
             notes=(
-                f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, a fake "
-                f"is called real with probability at most {choice.beta:g}, the least rate at which "
+                f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, "
+                f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
                 f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
             ),
         ),
     )
+
+
+def _both_classes(labels: Labels, which: str) -> None:
+    if len(np.unique(labels)) < 2:
+        raise ManifestError(f"the tuning rows that {which} are not of both classes; add tuning pictures of the other")

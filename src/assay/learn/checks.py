@@ -14,10 +14,12 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from assay.metrics import auc, balanced_accuracy
+from assay.metrics import auc, balanced_accuracy, rates
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+
+_BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Check:
 
     Args:
         name: what is looked for.
-        figure: as measured, on rows that `on` names.
+        on: the rows it was measured on.
+        figure: as measured.
         bound: the largest (or least, where `least`) figure that passes.
         remedy: what to try where it does not.
     """
@@ -35,8 +38,8 @@ class Check:
     on: str
     figure: float
     bound: float
-    least: bool
     remedy: str
+    least: bool = False
 
     @property
     def passed(self) -> bool:
@@ -52,54 +55,62 @@ class Check:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the signs of one stream are measured on.
+
+    Args:
+        embeddings: of tuning rows, (n, d).
+        clean, altered: raw scores of the same tuning rows as they are and after T, (n,).
+        fitted, fitted_labels: raw scores of the rows the head was fitted on, most of them altered, (m,).
+    """
+
+    embeddings: Floats
+    clean: Floats
+    altered: Floats
+    fitted: Floats
+    fitted_labels: Labels
+
+
 def overlap(embeddings: Floats, labels: Labels, neighbours: int = 5) -> float:
     """Share of an embedding's rows whose nearest neighbours (cosine) are mostly of the other class, classes alike.
 
     0: the classes lie apart; 0.5: they lie on one another.
 
     Args:
-        embeddings: (n, d), at most a few thousand rows.
-        labels: (n,), 1 = fake.
+        embeddings: (n, d), n >= 2.
+        labels: (n,), 1 = fake; both classes present.
     """
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    likeness = unit @ unit.T
-    np.fill_diagonal(likeness, -np.inf)
     k = min(neighbours, len(labels) - 1)
-    nearest = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-    wrong = (labels[nearest] != labels[:, None]).mean(axis=1) > 0.5
+    wrong = np.empty(len(labels), np.bool_)
+    # In blocks: all likenesses at once would take memory by the square of the rows.
+    for start in range(0, len(unit), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(unit)))
+        likeness = unit[rows] @ unit.T
+        likeness[rows - start, rows] = -np.inf
+        nearest = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
+        wrong[rows] = (labels[nearest] != labels[rows, None]).mean(axis=1) > 0.5
     return float(np.mean([wrong[labels == label].mean() for label in (0, 1)]))
 
 
-def checks(
-    *,
-    embeddings: Floats,
-    labels: Labels,
-    clean: Floats,
-    altered: Floats,
-    fitted: Floats,
-    fitted_labels: Labels,
-    scores: Floats,
-    threshold: float,
-    fpr: float,
-) -> list[Check]:
+def checks(evidence: Evidence, labels: Labels, scores: Floats, *, threshold: float, fpr: float) -> list[Check]:
     """The signs of a trained stream.
 
     Args:
-        embeddings, labels: of tuning rows, (n, d) and (n,).
-        clean, altered: raw scores of the same tuning rows as they are and after T, (n,).
-        fitted, fitted_labels: raw scores of the rows the head was fitted on, most of them altered, (m,).
-        scores: calibrated scores of tuning rows, (n,).
-        threshold, fpr: of the judge.
+        labels: of tuning rows, (n,), 1 = fake.
+        scores: their calibrated scores, (n,), NaN where the stream does not apply.
+        threshold, fpr: of the stream's rule.
     """
-    clean_auc, altered_auc = auc(labels, clean), auc(labels, altered)
-    called = scores >= threshold
+    clean_auc, altered_auc = auc(labels, evidence.clean), auc(labels, evidence.altered)
+    applies = np.isfinite(scores)
+    at_threshold = rates(labels[applies], scores[applies], threshold)
     return [
         Check(
             "overlap of real and fake in the embedding",
             "tuning rows",
-            overlap(embeddings, labels),
+            overlap(evidence.embeddings, labels),
             0.35,
-            False,
             "train longer or on more sources; look at the loss of both halves",
         ),
         Check(
@@ -107,40 +118,37 @@ def checks(
             "tuning rows",
             clean_auc - altered_auc,
             0.05,
-            False,
             "raise descend.alter.max_ops, or align more of the pictures",
         ),
         Check(
             "augmented-plain gap, AUC",
             "training against tuning rows",
-            auc(fitted_labels, fitted) - clean_auc,
+            auc(evidence.fitted_labels, evidence.fitted) - clean_auc,
             0.10,
-            False,
             "the network knows its training pictures: more sources, more weight decay, fewer epochs",
         ),
         Check(
             "false alarms at the threshold",
             "tuning rows",
-            float(called[labels == 0].mean()),
+            at_threshold.fpr,
             1.5 * fpr,
-            False,
             "more tuning rows of real sources; calibrate again",
         ),
         Check(
             "recall at the threshold",
             "tuning rows",
-            float(called[labels == 1].mean()),
+            at_threshold.tpr,
             0.30,
-            True,
             "a better embedding, or a higher calibrate.fpr if more false alarms can be borne",
+            least=True,
         ),
         Check(
             "balanced accuracy at one half",
             "tuning rows",
-            balanced_accuracy(labels, scores, 0.5),
+            balanced_accuracy(labels[applies], scores[applies], 0.5),
             0.60,
-            True,
             "a better embedding; compare with the controls of `assay evaluate`",
+            least=True,
         ),
     ]
 

@@ -1,4 +1,10 @@
-"""Training a network by gradient descent on contrastive views, with checkpoints and exact resume."""
+"""Training a network by gradient descent on contrastive views, with checkpoints and exact resume.
+
+A run that was killed and taken up again goes through the losses of one that was not, within 1e-5 in float32 on one
+kind of CPU: weights, optimiser and the number of the step lie in the checkpoint, and everything random follows from
+the seed and the step. (What is left is the order in which threads add up.) On a GPU, or in bfloat16, the two part ways
+slowly, as two unbroken runs do.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,12 +32,17 @@ from assay.learn.nn.backbones import Trunk, build
 from assay.learn.nn.losses import code_loss
 from assay.learn.progress import Progress
 from assay.learn.recipe import Descend, Optimiser, Stream
+from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
 from assay.metrics import auc
-from assay.types import Label, Sample
+from assay.types import Sample
 
 CHECKPOINT_SECONDS = 60.0
 PROBE_STEPS = 6
+"""Steps that a budget in minutes is measured on."""
+
+_PROBE_WARM_UP = 2
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +71,9 @@ class Machine:
     def here(cls, device: str = "auto", workers: int = 2, bf16: bool | None = None) -> Machine:
         """What this machine has; "auto" takes a GPU where there is one.
 
+        Args:
+            bf16: None takes bfloat16 where the processor has instructions for it.
+
         Raises:
             RecipeError: a GPU is asked for and there is none.
         """
@@ -71,15 +86,10 @@ class Machine:
         return cls(device, bf16, workers)
 
 
-def _cpu_has_bf16() -> bool:
+def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     # Without the instructions bfloat16 is emulated, and slower than float32.
-    capabilities: dict[str, Any] = (
-        torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
-    )
-    if "avx512_bf16" in capabilities:
-        return bool(capabilities["avx512_bf16"])
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        flags = cpuinfo.read_text()
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
@@ -92,6 +102,12 @@ class Training:
         stream, stage: of the recipe.
         seed: of weights, batches and shuffles.
         total: steps of the whole run; the learning rate depends on it.
+
+    Attributes:
+        step: steps done.
+        losses: one a step.
+        best, best_step: the best tuning figure so far, and after which step.
+        seconds: spent so far, broken runs included.
     """
 
     def __init__(self, stream: Stream, stage: Descend, machine: Machine, *, seed: int, total: int) -> None:
@@ -99,7 +115,7 @@ class Training:
         self.stream, self.stage, self.machine, self.seed, self.total = stream, stage, machine, seed, total
         self.trunk: Trunk = build(stream.backbone, stream.view.size).to(machine.device)
         if machine.device == "cpu" and machine.bf16:
-            self.trunk = self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.trunk = self.trunk.to(memory_format=torch.channels_last)
         # Only the auxiliary term looks through it; the head that judges is fitted later, on frozen embeddings.
         self.aside = torch.nn.Linear(self.trunk.dim, 1).to(machine.device)
         self.optimiser = torch.optim.AdamW(
@@ -110,6 +126,16 @@ class Training:
         self.best = -math.inf
         self.best_step = 0
         self.seconds = 0.0
+
+    @property
+    def stale(self) -> int:
+        """Epochs since the best."""
+        return (self.step - self.best_step) // self.stage.steps
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done, or patience is at its end."""
+        return self.step >= self.total or self.stale >= self.stage.patience
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Everything that is trained, by name."""
@@ -130,7 +156,7 @@ class Training:
         return embeddings
 
     def loss(self, batch: Batch, step: int) -> Tensor:
-        """The loss of a batch."""
+        """The loss of a batch, a scalar."""
         embeddings = self.embed(batch)
         pairs = self.stage.pairs
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -153,7 +179,7 @@ class Training:
         """One step; returns its loss.
 
         Raises:
-            RecipeError: the loss is no number any more.
+            RecipeError: the loss is no number any more. The weights are those of the step before.
         """
         self.trunk.train()
         # Dropout and the like draw from here, so a resumed run draws what an unbroken one would.
@@ -163,13 +189,14 @@ class Training:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.loss(batch, self.step)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters().values(), self.stage.optimiser.clip)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RecipeError(
-                f"the loss is {value} at step {self.step}; lower descend.optimiser.learning_rate and --resume"
+                f"the loss is {value} at step {self.step}; begin anew (--fresh) with a lower "
+                "descend.optimiser.learning_rate"
             )
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters().values(), self.stage.optimiser.clip)
         self.optimiser.step()
         self.step += 1
         self.losses.append(value)
@@ -182,43 +209,42 @@ class Training:
         names = _indices(self.parameters(), self.optimiser)
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{names[index]}.{key}": x.contiguous() for key, x in state.items()}
-        place = {
+        facts = {
             "step": self.step,
             "total": self.total,
             "seed": self.seed,
             "best": self.best,
             "best_step": self.best_step,
+            "losses": self.losses,
+            "seconds": self.seconds,
+            "stream": self.stream.name,
         }
-        facts = json.dumps(place | {"losses": self.losses, "seconds": self.seconds, "stream": self.stream.name})
         part = path.with_suffix(".part")
-        save_file(tensors, part, {"assay": facts})
+        save_file(tensors, part, {"assay": json.dumps(facts)})
         part.replace(path)
 
     def load(self, path: Path) -> None:
         """Take up where `save` left off."""
-        with safe_open(path, "pt") as file:
-            place = json.loads(file.metadata()["assay"])
-        tensors = load_file(path)
-        for module, prefix in ((self.trunk, "trunk."), (self.aside, "aside.")):
-            module.load_state_dict({k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
+        facts, tensors = _facts(path), load_file(path)
+        self._take_weights(tensors)
         state = self.optimiser.state_dict()
         for index, name in _indices(self.parameters(), self.optimiser).items():
-            mine = {
-                key: tensors[f"adam.{name}.{key}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"adam.{name}.{key}" in tensors
-            }
+            mine = {key: tensors[f"adam.{name}.{key}"] for key in _ADAM if f"adam.{name}.{key}" in tensors}
             if mine:
                 state["state"][index] = mine
         self.optimiser.load_state_dict(state)
-        self.step, self.total, self.losses = place["step"], place["total"], place["losses"]
-        self.best, self.best_step, self.seconds = place["best"], place["best_step"], place["seconds"]
+        self.step, self.total, self.losses = facts["step"], facts["total"], facts["losses"]
+        self.best, self.best_step, self.seconds = facts["best"], facts["best_step"], facts["seconds"]
 
+    def load_weights(self, path: Path) -> None:
+        """Take the weights that `save` left, and how good they were; the place in the run stays."""
+        facts = _facts(path)
+        self._take_weights(load_file(path))
+        self.best, self.best_step = facts["best"], facts["best_step"]
 
-def saved_total(path: Path) -> int:
-    """The length of the run that a checkpoint belongs to, in steps."""
-    with safe_open(path, "pt") as file:
-        return int(json.loads(file.metadata()["assay"])["total"])
+    def _take_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        for module, prefix in ((self.trunk, "trunk."), (self.aside, "aside.")):
+            module.load_state_dict({k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
 
 
 def descend(
@@ -230,70 +256,75 @@ def descend(
     machine: Machine,
     *,
     seed: int,
-    minutes: float | None,
-    resume: bool,
+    minutes: float | None = None,
+    resume: bool = True,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Training:
     """Run a stage; returns the training with the best weights by tuning AUC.
 
     Args:
         train, tune: gradient steps use `train` alone; the epoch to keep and the time to stop are chosen on `tune`.
-        folder: for checkpoints.
-        minutes: budget; sets the number of steps from the speed measured here. None takes the recipe's.
+        folder: for checkpoints and the log of epochs; made where it is missing.
+        minutes: budget; sets the number of steps from the speed measured here. None takes the recipe's. A run that
+            is resumed keeps the number that it began with.
         resume: take up a checkpoint in `folder` where there is one.
+        checkpoint_seconds: at most so long lies between two checkpoints; each epoch ends with one besides.
+
+    Raises:
+        RecipeError: the loss is no number any more, or a checkpoint cannot be read.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / f"{stream.name}.checkpoint.safetensors"
     kept = folder / f"{stream.name}.best.safetensors"
+    log = folder / f"{stream.name}.epochs.jsonl"
     batches = Batches(train.store, train.samples, stage, stream.view.size, seed)
-    if resume and checkpoint.exists():
-        training = Training(stream, stage, machine, seed=seed, total=saved_total(checkpoint))
-        training.load(checkpoint)
-    else:
-        total = stage.steps * stage.epochs
-        if minutes is not None:
-            total = _affordable(Training(stream, stage, machine, seed=seed, total=total), batches, minutes)
-        training = Training(stream, stage, machine, seed=seed, total=total)
-    patience_left = stage.patience
+    training = _begun(stream, stage, machine, batches, checkpoint, seed=seed, minutes=minutes, resume=resume)
+    _forget_after(training.step, log)
     started = saved = time.monotonic()
     before = training.seconds
-    stream_of = batches.stream(training.step, training.total, machine.workers)
+    last = training.step if training.done else training.total
     with Progress(f"training {stream.name}", training.total, training.step) as progress:
-        for batch in stream_of:
+        for batch in batches.stream(training.step, last, machine.workers):
             training.advance(batch)
-            now = time.monotonic()
-            training.seconds = before + now - started
-            progress.step(
-                f"loss {np.mean(training.losses[-20:]):.3f}  rate {training.optimiser.param_groups[0]['lr']:.1e}  tuning AUC {max(training.best, 0):.3f}"
-            )
-            if training.step % stage.steps == 0 or training.step == training.total:
-                figure = tuning_auc(training, train, tune)
-                if figure > training.best:
-                    training.best, training.best_step = figure, training.step
-                    training.save(kept)
-                    patience_left = stage.patience
-                else:
-                    patience_left -= 1
-                with (folder / f"{stream.name}.epochs.jsonl").open("a") as log:
-                    entry = {
-                        "step": training.step,
-                        "loss": float(np.mean(training.losses[-stage.steps :])),
-                        "tuning_auc": figure,
-                        "seconds": round(training.seconds, 1),
-                    }
-                    log.write(json.dumps(entry) + "\n")
-                if patience_left <= 0:
-                    break
-            if now - saved > CHECKPOINT_SECONDS or training.step == training.total:
+            training.seconds = before + time.monotonic() - started
+            progress.step(_note(training))
+            ended = training.step % stage.steps == 0 or training.step == training.total
+            if ended:
+                _end_epoch(training, train, tune, kept, log)
+            if ended or time.monotonic() - saved > checkpoint_seconds:
                 training.save(checkpoint)
-                saved = now
-    done = {"losses": training.losses, "seconds": training.seconds, "step": training.step}
-    training.load(kept)
-    training.losses, training.seconds, training.step = done["losses"], done["seconds"], done["step"]  # type: ignore[assignment]
+                saved = time.monotonic()
+            if training.done:
+                break
+    training.load_weights(kept)
     return training
+
+
+def _begun(
+    stream: Stream,
+    stage: Descend,
+    machine: Machine,
+    batches: Batches,
+    checkpoint: Path,
+    *,
+    seed: int,
+    minutes: float | None,
+    resume: bool,
+) -> Training:
+    """A training at its first step, or where the checkpoint left it."""
+    if resume and checkpoint.exists():
+        training = Training(stream, stage, machine, seed=seed, total=_facts(checkpoint)["total"])
+        training.load(checkpoint)
+        return training
+    total = stage.steps * stage.epochs
+    if minutes is not None:
+        total = _affordable(Training(stream, stage, machine, seed=seed, total=total), batches, minutes)
+    return Training(stream, stage, machine, seed=seed, total=total)
 
 
 def _affordable(training: Training, batches: Batches, minutes: float) -> int:
     """Steps that fit into a budget at the speed of a few trial steps, whose effect is thrown away."""
-    stream: Iterator[Batch] = batches.stream(0, PROBE_STEPS + 2, training.machine.workers)
+    stream: Iterator[Batch] = batches.stream(0, PROBE_STEPS + _PROBE_WARM_UP, training.machine.workers)
     seconds = []
     clock = time.monotonic()
     for batch in stream:
@@ -301,8 +332,36 @@ def _affordable(training: Training, batches: Batches, minutes: float) -> int:
         now = time.monotonic()
         seconds.append(now - clock)
         clock = now
-    # The first two steps wait for the loaders to start and the kernels to be chosen.
-    return max(PROBE_STEPS, int(minutes * 60 / float(np.mean(seconds[2:]))))
+    # The first steps wait for the loaders to start and the kernels to be chosen.
+    return max(PROBE_STEPS, int(minutes * 60 / float(np.mean(seconds[_PROBE_WARM_UP:]))))
+
+
+def _end_epoch(training: Training, train: Data, tune: Data, kept: Path, log: Path) -> None:
+    """Look at the tuning rows, keep the weights where they are the best yet, and note it."""
+    figure = tuning_auc(training, train, tune)
+    if figure > training.best:
+        training.best, training.best_step = figure, training.step
+        training.save(kept)
+    entry = {
+        "step": training.step,
+        "loss": float(np.mean(training.losses[-training.stage.steps :])),
+        "tuning_auc": figure,
+        "seconds": round(training.seconds, 1),
+    }
+    with log.open("a") as lines:
+        lines.write(json.dumps(entry) + "\n")
+
+
+def _forget_after(step: int, log: Path) -> None:
+    """Drop the epochs that a broken run noted and a resumed one will go through again."""
+    if log.exists():
+        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+
+
+def _note(training: Training) -> str:
+    rate = training.optimiser.param_groups[0]["lr"]
+    return f"loss {np.mean(training.losses[-20:]):.3f}  rate {rate:.1e}  tuning AUC {max(training.best, 0):.3f}"
 
 
 def to_tensor(pixels: npt.NDArray[np.uint8], view: View, machine: Machine) -> Tensor:
@@ -324,26 +383,16 @@ def embeddings_of(training: Training, data: Data, rows: Sequence[int]) -> npt.ND
 
 
 def tuning_auc(training: Training, train: Data, tune: Data, most: int = 1024) -> float:
-    """How well a quick linear probe on training rows orders the tuning rows: cheap, and what the head will do."""
-    from sklearn.linear_model import LogisticRegression
+    """How well a quick linear probe on training rows orders the tuning rows: cheap, and what the head will do.
 
-    rng = np.random.default_rng(training.seed)
-    half = rng.permutation(len(train.samples))[:most].tolist()
-    labels = np.array([int(_label(train.samples[row])) for row in half])
+    Args:
+        most: training rows that the probe is fitted on.
+    """
+    chosen = np.random.default_rng(training.seed).permutation(len(train.samples))[:most].tolist()
     probe = LogisticRegression(C=0.316, class_weight="balanced", max_iter=300)
-    probe.fit(embeddings_of(training, train, half), labels)
+    probe.fit(embeddings_of(training, train, chosen), labels_of([train.samples[row] for row in chosen]))
     scores = probe.decision_function(embeddings_of(training, tune, range(len(tune.samples))))
-    labels = np.array([int(_label(sample)) for sample in tune.samples])
-    if len({sample.groups.get("fold", "") for sample in tune.samples}) > 1:
-        m = np.array([bool(sample.groups.get("fold", "")) for sample in tune.samples])
-        print("   fold", auc(labels[m], scores[m]), "val", auc(labels[~m], scores[~m]), flush=True)
-    return float(auc(labels, scores))
-
-
-def _label(sample: Sample) -> Label:
-    if sample.label is None:
-        raise RecipeError(f"{sample.place} has no label; training and tuning rows need one")
-    return sample.label
+    return auc(labels_of(tune.samples), scores)
 
 
 def learning_rate(optimiser: Optimiser, step: int, total: int) -> float:
@@ -354,8 +403,22 @@ def learning_rate(optimiser: Optimiser, step: int, total: int) -> float:
     return optimiser.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["assay"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path} cannot be read ({error}); begin anew with --fresh") from error
+    return facts
+
+
 def _groups(parameters: Mapping[str, torch.nn.Parameter], optimiser: Optimiser) -> list[dict[str, Any]]:
-    """Weight decay on matrices and kernels alone; norms, biases and tokens are left free."""
+    """Weight decay on whatever has two axes or more, tokens and position embeddings too; norms and biases are free."""
     decayed = [p for p in parameters.values() if p.ndim > 1]
     free = [p for p in parameters.values() if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": optimiser.weight_decay}, {"params": free, "weight_decay": 0.0}]

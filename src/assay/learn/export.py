@@ -10,21 +10,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import timm.layers
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from assay.learn.nn.backbones import Trunk
 
+Precision = Literal["fp32", "fp16"]
+"""How weights are stored. fp16 halves the file; arithmetic is float32 either way."""
+
 OPSET = 20
+
 INLINE = 1024
 """Tensors of fewer bytes stay in the graph, where shape arithmetic needs them."""
 
@@ -54,20 +56,21 @@ class Explained(nn.Module):
         return (self.trunk.embed(features), self._as_map(features, x), *attention)
 
     def _as_map(self, features: Tensor, x: Tensor) -> Tensor:
-        """Tokens (n, prefix + h·w, c) as a map (n, c, h, w); maps as they are."""
+        """Tokens (n, prefix + h·w, c) as a map (n, c, h, w); maps with the channels in front."""
         if features.ndim == 4:
-            return features
+            # timm says so of networks such as Swin, whose maps are (n, h, w, c).
+            last = getattr(self.trunk.network, "output_fmt", "NCHW") == "NHWC"
+            return features.permute(0, 3, 1, 2) if last else features
         prefix = self.trunk.network.num_prefix_tokens
         height, width = self.trunk.network.patch_embed.dynamic_feat_size((x.shape[2], x.shape[3]))
         return features[:, prefix:].transpose(1, 2).reshape(-1, features.shape[2], height, width)
 
 
-def export(trunk: Trunk, size: int, stem: str, precision: Literal["fp32", "fp16"] = "fp16") -> dict[str, bytes]:
+def export(trunk: Trunk, size: int, stem: str, precision: Precision = "fp16") -> dict[str, bytes]:
     """The files of a trunk: `<stem>.judge.onnx`, `<stem>.explain.onnx` and `<stem>.weights`.
 
     Args:
         size: side of the views in pixels; batches may have any length.
-        precision: how weights are stored. fp16 halves the file; arithmetic is float32 either way.
     """
     model = _traced(trunk, size)
     if precision == "fp16":
@@ -85,15 +88,28 @@ def export(trunk: Trunk, size: int, stem: str, precision: Literal["fp32", "fp16"
     }
 
 
+def parity(
+    trunk: Trunk, run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]], size: int, count: int = 3
+) -> float:
+    """The largest difference between torch's embeddings and a runtime's, relative to the largest embedding.
+
+    Measured on random views.
+
+    Args:
+        run: views (count, 3, size, size) to embeddings (count, dim).
+    """
+    views = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
+    with _at_rest(trunk), torch.no_grad():
+        expected = trunk(torch.from_numpy(views)).numpy()
+    return float(np.abs(run(views) - expected).max() / max(1e-6, np.abs(expected).max()))
+
+
 def _traced(trunk: Trunk, size: int) -> onnx.ModelProto:
-    was_training = trunk.training
-    device = next(trunk.parameters()).device
-    trunk = trunk.eval().cpu().float()
-    explained = Explained(trunk).eval()
-    with _plain_attention(trunk), warnings.catch_warnings(), _quiet():
+    explained = Explained(trunk)
+    with _at_rest(trunk), _plain_attention(trunk), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            explained,
+            explained.eval(),
             (torch.randn(2, 3, size, size),),
             input_names=["views"],
             output_names=explained.names,
@@ -103,25 +119,32 @@ def _traced(trunk: Trunk, size: int) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    trunk.train(was_training).to(device)
     model: onnx.ModelProto = program.model_proto
-    del model.graph.value_info[:]
     # Names of source files and lines of the machine that exported it do not belong in a bundle.
+    del model.graph.value_info[:]
     del model.metadata_props[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for initializer in model.graph.initializer:
-        del initializer.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
     return model
+
+
+@contextlib.contextmanager
+def _at_rest(trunk: Trunk) -> Iterator[None]:
+    """The trunk on the CPU and in evaluation mode for the while."""
+    was_training, device = trunk.training, next(trunk.parameters()).device
+    trunk.eval().cpu()
+    try:
+        yield
+    finally:
+        trunk.train(was_training).to(device)
 
 
 @contextlib.contextmanager
 def _plain_attention(trunk: Trunk) -> Iterator[None]:
     """Attention as separate steps for the while, so that its softmax can be read."""
-    modules = [module for module in trunk.modules() if hasattr(module, "fused_attn")]
+    modules: list[Any] = [module for module in trunk.modules() if hasattr(module, "fused_attn")]
     before = [module.fused_attn for module in modules]
     for module in modules:
         module.fused_attn = False
@@ -198,12 +221,4 @@ def _prune(model: onnx.ModelProto) -> None:
 
 
 def _bytes(initializer: onnx.TensorProto) -> int:
-    return int(np.prod(initializer.dims)) * numpy_helper.to_array(initializer).dtype.itemsize
-
-
-def parity(trunk: Trunk, run: Any, size: int, count: int = 3) -> float:
-    """The largest difference between torch's embeddings and a runtime's, relative to their size, on random views."""
-    views: npt.NDArray[np.float32] = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
-    with torch.no_grad():
-        expected = trunk.eval().float().cpu()(torch.from_numpy(views)).numpy()
-    return float(np.abs(run(views) - expected).max() / max(1e-6, np.abs(expected).max()))
+    return int(np.prod(initializer.dims)) * helper.tensor_dtype_to_np_dtype(initializer.data_type).itemsize

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from assay.errors import RecipeError
+from assay.errors import ManifestError
 from assay.judge.engine import Engine
 from assay.judge.heads import LinearHead
 from assay.learn.batches import Balanced
 from assay.learn.embed import embed
 from assay.learn.recipe import Descend, Fit, Linear, Stream
+from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
 from assay.learn.views import random_crop, random_region, sized
 from assay.types import Label, Pixels, Sample
@@ -53,13 +54,14 @@ def fit(
 
     Returns:
         The head, and what it was fitted on: embeddings (n, d) and labels (n,).
+
+    Raises:
+        ManifestError: a class is absent.
     """
-    labelled = sum(sample.label is not None for sample in samples)
-    if labelled < 2:
-        raise RecipeError("a head needs labelled training rows of both classes; check the manifest's label column")
-    rng = np.random.default_rng([seed, 1])
-    pairs = min(stage.records // 2, *(sum(s.label == label for s in samples) for label in Label))
-    rows = Balanced(samples, descend.source_power).draw(pairs, rng)
+    pairs = min(stage.records // 2, *(sum(sample.label == label for sample in samples) for label in Label))
+    if not pairs:
+        raise ManifestError("a head needs labelled training rows of both classes; check the manifest's label column")
+    rows = Balanced(samples, descend.source_power).draw(pairs, np.random.default_rng([seed, 1]))
     size = stream.view.size
 
     def crops(row: int) -> Pixels:
@@ -67,20 +69,14 @@ def fit(
         tile = store.tile(row, int(chance.integers(store.count(row))))
         out = [random_crop(tile, size, chance)]
         for _ in range(stage.altered):
-            region = random_region(tile, descend.crops, chance)
+            region = random_region(tile, descend.crops.base, chance)
             if descend.align is not None:
                 region = descend.align(region, chance)
             out.append(sized(descend.alter, size)(region, chance))
         return np.stack(out)
 
-    parts = embed(
-        [int(row) for row in rows],
-        crops,
-        stream.view,
-        engine,
-        what=f"embedding rows for {stream.name}",
-        workers=workers,
-    )
+    what = f"embedding rows for {stream.name}"
+    parts = embed([int(row) for row in rows], crops, stream.view, engine, what=what, workers=workers)
     embeddings = np.concatenate(parts).astype(np.float64)
-    labels = np.repeat([int(samples[row].label or 0) for row in rows], [len(part) for part in parts])
+    labels = np.repeat(labels_of([samples[row] for row in rows]), [len(part) for part in parts])
     return linear(embeddings, labels, stream.head), embeddings, labels

@@ -1,14 +1,17 @@
 """A recipe: everything that makes a detector, as one Python value.
 
-A recipe is data. The stages of a paper are items of a list; the machinery that runs them (`assay.learn.train`) knows the
-stages, never the papers. Fields are checked when a recipe is made, and `Recipe.set` reaches every one of them by name.
+A recipe is data. The stages of a paper are items of a list; the machinery that runs them (`assay.learn.train`) knows
+the stages, never the papers. Fields are checked when a recipe is made, and `Recipe.set` reaches every one of them by
+name.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import pkgutil
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 
@@ -76,8 +79,18 @@ class InfoNCE(Part):
 
     temperature: float = pydantic.Field(0.1, gt=0)
     multi_scale: float = pydantic.Field(0.5, ge=0, le=1)
-    halves: tuple[Literal["real", "fake"], ...] = ("real", "fake")
+    halves: tuple[Literal["real", "fake"], ...] = pydantic.Field(("real", "fake"), min_length=1)
     bce: float = pydantic.Field(0.0, ge=0)
+
+
+def _ordered(share: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < share[0] <= share[1] <= 1:
+        raise ValueError("a range of shares must be (low, high) with 0 < low <= high <= 1")
+    return share
+
+
+Shares = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
+"""Bounds of a share of an area, in (0, 1]."""
 
 
 class Crops(Part):
@@ -90,10 +103,10 @@ class Crops(Part):
         local: side in pixels of the local view; the global view has the stream's.
     """
 
-    base: int | None = None
-    global_area: tuple[float, float] = (0.4, 1.0)
-    local_area: tuple[float, float] = (0.05, 0.4)
-    local: int = 96
+    base: int | None = pydantic.Field(None, ge=8)
+    global_area: Shares = (0.4, 1.0)
+    local_area: Shares = (0.05, 0.4)
+    local: int = pydantic.Field(96, ge=8)
 
 
 class Optimiser(Part):
@@ -127,7 +140,7 @@ class Descend(Part):
     Args:
         stream: whose network.
         pairs: reals in a batch, and as many fakes.
-        steps: an epoch; the tuning loss is looked at after each.
+        steps: an epoch; the tuning figure (the AUC of a quick linear probe) is looked at after each.
         epochs: at most.
         patience: epochs without a better tuning figure before stopping.
         source_power: a source with n pictures is drawn with weight n ** source_power: 1 draws pictures alike, 0
@@ -176,7 +189,8 @@ class Calibrate(Part):
     decided: float = pydantic.Field(0.70, ge=0, le=1)
 
 
-Stage = Descend | Fit | Calibrate
+Kind = TypeVar("Kind", bound=Part)
+Stage = Annotated[Descend | Fit | Calibrate, pydantic.Field(discriminator="stage")]
 
 
 class Expected(Part):
@@ -193,7 +207,7 @@ class Recipe(Part):
 
     name: str
     summary: str
-    streams: tuple[Stream, ...]
+    streams: tuple[Stream, ...] = pydantic.Field(min_length=1)
     stages: tuple[Stage, ...]
     expects: tuple[Expected, ...] = ()
 
@@ -202,6 +216,18 @@ class Recipe(Part):
             if stream.name == name:
                 return stream
         raise RecipeError(unknown("stream", name, [s.name for s in self.streams]))
+
+    def descend(self, stream: str) -> Descend:
+        """The stage that trains a stream's network. Raises RecipeError where there is not exactly one."""
+        return _only([s for s in self.stages if isinstance(s, Descend) and s.stream == stream], "descend", stream)
+
+    def fit(self, stream: str) -> Fit:
+        """The stage that fits a stream's head. Raises RecipeError where there is not exactly one."""
+        return _only([s for s in self.stages if isinstance(s, Fit) and s.stream == stream], "fit", stream)
+
+    def calibrate(self) -> Calibrate:
+        """The stage that ends a recipe. Raises RecipeError where there is not exactly one."""
+        return _only([s for s in self.stages if isinstance(s, Calibrate)], "calibrate")
 
     def set(self, **fields: Any) -> Self:
         """A copy with fields changed, named by dotted place with `__` for the dot.
@@ -215,54 +241,86 @@ class Recipe(Part):
         return recipe
 
     def with_field(self, place: str, value: Any) -> Self:
-        """A copy with one field changed; `place` is dotted ("descend.pairs"), a text value is converted.
+        """A copy with one field changed.
+
+        Args:
+            place: dotted, as in "descend.pairs".
+            value: of the field's type, or text as a command line gives it: JSON ("null", "[1, 2]", "0.5"), else the
+                text itself.
 
         Raises:
             RecipeError: no such field (the nearest are named), or the value does not fit it.
         """
         first, _, rest = place.partition(".")
-        data = dict(self)
         for slot, key in (("streams", "name"), ("stages", "stage")):
-            items = list(data[slot])
-            hits = [i for i, item in enumerate(items) if getattr(item, key) == first]
-            if hits and rest:
-                for i in hits:
-                    items[i] = _replace(items[i], rest, value, place)
-                data[slot] = tuple(items)
-                return type(self)(**data)
-        if first in data and not rest:
-            return _replace(self, first, value, place)
-        known = [*data, *(s.name for s in self.streams), *(s.stage for s in self.stages)]
-        raise RecipeError(f"cannot set {place!r}: " + unknown("field", first, known))
+            items = getattr(self, slot)
+            if not any(getattr(item, key) == first for item in items):
+                continue
+            if not rest:
+                raise RecipeError(f"cannot set {place!r} as a whole; name a field of it, as in {place}.FIELD")
+            changed = tuple(
+                _replace(item, rest, value, place) if getattr(item, key) == first else item for item in items
+            )
+            return self.model_copy(update={slot: changed})
+        if first not in type(self).model_fields:
+            known = [*type(self).model_fields, *(s.name for s in self.streams), *(s.stage for s in self.stages)]
+            raise RecipeError(f"cannot set {place!r}: " + unknown("field", first, known))
+        copy: Self = _replace(self, place, value, place)
+        return copy
+
+
+def _only(stages: list[Kind], kind: str, stream: str = "") -> Kind:
+    if len(stages) != 1:
+        of = f" for the stream {stream!r}" if stream else ""
+        raise RecipeError(f"a recipe needs exactly one {kind} stage{of}; this one has {len(stages)}")
+    return stages[0]
 
 
 def _replace(part: Any, place: str, value: Any, whole: str) -> Any:
-    """`part` with the field at a dotted place changed; parts are pydantic models or dataclasses."""
+    """`part` with the field at a dotted place changed; parts are pydantic models, dataclasses or free mappings."""
     first, _, rest = place.partition(".")
-    names = list(type(part).model_fields) if isinstance(part, pydantic.BaseModel) else list(part.__dataclass_fields__)
-    if first not in names:
-        raise RecipeError(f"cannot set {whole!r}: " + unknown("field", first, names))
-    new = _replace(getattr(part, first), rest, value, whole) if rest else value
-    if isinstance(new, str):
-        new = _plain(new)
-    fields = {name: getattr(part, name) for name in names} | {first: new}
+    fields = _fields(part)
+    if fields is None:
+        above = whole.removesuffix(f".{place}")
+        raise RecipeError(f"cannot set {whole!r}: {above} is {part!r} and has no fields; set {above} itself")
+    if first not in fields and not isinstance(part, dict):
+        raise RecipeError(f"cannot set {whole!r}: " + unknown("field", first, fields))
+    if rest:
+        return _made(part, fields | {first: _replace(fields.get(first), rest, value, whole)}, whole, value)
+    if not isinstance(value, str):
+        return _made(part, fields | {first: value}, whole, value)
     try:
-        if isinstance(part, pydantic.BaseModel):
-            return type(part)(**fields)
+        parsed = json.loads(value)
+    except ValueError:
+        return _made(part, fields | {first: value}, whole, value)
+    try:
+        return _made(part, fields | {first: parsed}, whole, value)
+    except RecipeError as refusal:
+        # A text may look like JSON: a name such as "16".
+        try:
+            return _made(part, fields | {first: value}, whole, value)
+        except RecipeError:
+            raise refusal from None
+
+
+def _fields(part: Any) -> dict[str, Any] | None:
+    if isinstance(part, pydantic.BaseModel):
+        return {name: getattr(part, name) for name in type(part).model_fields}
+    if dataclasses.is_dataclass(part):
+        return {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return dict(part) if isinstance(part, dict) else None
+
+
+def _made(part: Any, fields: dict[str, Any], whole: str, value: Any) -> Any:
+    """Another of `part`'s type, checked."""
+    if isinstance(part, dict):
+        return fields
+    try:
         return pydantic.TypeAdapter(type(part)).validate_python(fields)
     except pydantic.ValidationError as error:
-        first_error = error.errors()[0]
-        raise RecipeError(f"cannot set {whole} to {value!r}: {first_error['msg'].lower()}") from None
-
-
-def _plain(text: str) -> Any:
-    """Text from a command line: JSON where it is JSON ("null", "[1, 2]", "0.5"), else the text itself."""
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        raise RecipeError(f"cannot set {whole} to {value!r}: {error.errors()[0]['msg'].lower()}") from None
+    except RecipeError as error:
+        raise RecipeError(f"cannot set {whole} to {value!r}: {error}") from None
 
 
 def names() -> dict[str, str]:
@@ -286,7 +344,8 @@ def find(name: str, size: Literal["small", "paper"] = "small") -> Recipe:
             continue
         if variant and variant not in module.VARIANTS:
             raise RecipeError(unknown("variant", variant, module.VARIANTS))
-        recipe: Recipe = module.VARIANTS[variant] if variant else module.RECIPE
+        # A card names the recipe that made it, so a variant goes by its full name.
+        recipe: Recipe = module.VARIANTS[variant].set(name=name) if variant else module.RECIPE
         return module.small(recipe) if size == "small" else recipe
     raise RecipeError(unknown("recipe", name, names()))
 

@@ -7,14 +7,17 @@ fingerprints that a bundle remembers it by.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,26 +26,33 @@ from PIL import Image
 from assay.errors import InputError, ManifestError
 from assay.image.decode import decode
 from assay.image.fingerprint import perceptual_hash
-from assay.image.view import cut
 from assay.learn.progress import Progress
 from assay.learn.recipe import Tiles
-from assay.types import Box, Pixels, Sample
+from assay.learn.views import random_region
+from assay.types import Pixels, Sample
+
+_SHOWN = 20
+_DEAD = 3600.0
+
+Job = tuple[str, Tiles, list[int]]
+"""A picture's place, how to tile it, and the seed of where."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TileStore:
     """Tiles of a list of samples, in its order.
 
-    Attributes:
+    Args:
+        file: the tiles' bytes, one after another.
+        places: (tiles, 4): a number that one picture's tiles share, offset in bytes, height, width.
+        first: (samples + 1,): where each sample's tiles begin in `places`.
         sha256: of each sample's file.
         phashes: perceptual hash of each sample, or None for a flat picture.
     """
 
     file: Path
     places: npt.NDArray[np.int64]
-    """(tiles, 4): a number, offset in bytes, height, width; those of one sample follow each other."""
     first: npt.NDArray[np.int64]
-    """(samples + 1,): where each sample's tiles begin in `places`."""
     sha256: tuple[str, ...]
     phashes: tuple[int | None, ...]
 
@@ -60,54 +70,117 @@ class TileStore:
         return np.memmap(self.file, np.uint8, "r", offset, (height, width, 3))
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """What is kept of one picture."""
+
+    sha256: str
+    phash: int | None
+    tiles: list[Pixels]
+
+
 def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, workers: int = 2) -> TileStore:
     """Decode every sample into tiles under `folder`, or take up what an earlier run left there of the same files.
 
+    A store appears whole or not at all, and several processes may build in one folder.
+
+    Args:
+        seed: of where tiles are cut.
+        workers: decoding processes; 0 decodes in this one.
+
     Raises:
-        ManifestError: some pictures cannot be decoded; all are listed.
+        ManifestError: some pictures cannot be decoded; all are in `problems`.
     """
     keys = [_key(sample) for sample in samples]
-    how = f"{hashlib.sha256(f'{tiles.model_dump_json()} {seed}'.encode()).hexdigest()[:12]}"
+    how = hashlib.sha256(f"{tiles.model_dump_json()} {seed}".encode()).hexdigest()[:12]
     for index in sorted(folder.glob(f"tiles-{how}-*.json")):
         found = _taken(index, keys)
         if found is not None:
             return found
     folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     file = folder / f"tiles-{how}-{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:12]}.bin"
-    part = file.with_suffix(f".{os.getpid()}.part")
-    places, hashes, phashes, problems, offset = [], [], [], [], 0
-    jobs = [(sample.place, tiles, [seed, int(key, 16)]) for sample, key in zip(samples, keys, strict=True)]
-    with (
-        part.open("wb") as out,
-        Progress("decoding pictures", len(jobs)) as progress,
-        # Not forked: the parent may hold threads of the network's runtime.
-        ProcessPoolExecutor(max(1, workers), mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        for i, result in enumerate(pool.map(_tiles_of, jobs, chunksize=16)):
-            progress.step()
-            if isinstance(result, str):
-                problems.append(f"{samples[i].place}: {result}")
-                continue
-            sha256, phash, cuts = result
-            hashes.append(sha256)
-            phashes.append(phash)
-            for pixels in cuts:
-                places.append([i, offset, *pixels.shape[:2]])
-                out.write(pixels.tobytes())
-                offset += pixels.nbytes
-    if problems:
-        part.unlink()
-        listed = "\n  ".join(problems[:20])
-        message = f"{len(problems)} pictures cannot be decoded; take them out of the manifest:\n  {listed}"
-        raise ManifestError(message, problems)
-    part.replace(file)
     index = file.with_suffix(".json")
-    index_part = file.with_suffix(f".{os.getpid()}.json.part")
-    index_part.write_text(json.dumps({"keys": keys, "places": places, "sha256": hashes, "phashes": phashes}))
-    index_part.replace(index)
+    # Two processes may build the same store at once; each has its own parts, and the last to finish wins.
+    part, index_part = file.with_suffix(f".{os.getpid()}.bin.part"), file.with_suffix(f".{os.getpid()}.json.part")
+    try:
+        with part.open("wb") as out:
+            table = _decode_all(samples, keys, tiles, out, seed=seed, workers=workers)
+        index_part.write_text(json.dumps({"keys": keys} | table))
+        part.replace(file)
+        index_part.replace(index)
+    finally:
+        part.unlink(missing_ok=True)
+        index_part.unlink(missing_ok=True)
     store = _taken(index, keys)
     assert store is not None
     return store
+
+
+def cut_tiles(pixels: Pixels, tiles: Tiles, rng: np.random.Generator) -> list[Pixels]:
+    """At most `tiles.each` regions of a picture; a picture no larger than a tile gives one, itself."""
+    shorter = min(pixels.shape[:2])
+    if max(pixels.shape[:2]) <= tiles.side:
+        return [pixels]
+    reduced = pixels
+    if tiles.reduce_above is not None and shorter > tiles.reduce_above and tiles.each > 1:
+        factor = float(np.exp(rng.uniform(np.log(tiles.side), np.log(tiles.reduce_above)))) / shorter
+        size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+        reduced = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return [random_region(reduced if i % 2 else pixels, tiles.side, rng) for i in range(tiles.each)]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what builds that were killed left behind: parts that nothing was written to for an hour."""
+    for part in folder.glob("tiles-*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _DEAD:
+                part.unlink()
+
+
+def _decode_all(
+    samples: Sequence[Sample], keys: Sequence[str], tiles: Tiles, out: IO[bytes], *, seed: int, workers: int
+) -> dict[str, list[object]]:
+    """Write every sample's tiles to `out`; returns the columns of the index."""
+    table: dict[str, list[object]] = {"places": [], "sha256": [], "phashes": []}
+    problems, offset = [], 0
+    jobs = [(sample.place, tiles, [seed, int(key, 16)]) for sample, key in zip(samples, keys, strict=True)]
+    with Progress("decoding pictures", len(jobs)) as progress, _mapped(jobs, workers) as results:
+        for i, decoded in enumerate(results):
+            progress.step()
+            if isinstance(decoded, str):
+                problems.append(f"{samples[i].place}: {decoded}")
+                continue
+            table["sha256"].append(decoded.sha256)
+            table["phashes"].append(decoded.phash)
+            for pixels in decoded.tiles:
+                table["places"].append([i, offset, *pixels.shape[:2]])
+                out.write(pixels.tobytes())
+                offset += pixels.nbytes
+    if problems:
+        raise _undecodable(problems)
+    return table
+
+
+@contextlib.contextmanager
+def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[Decoded | str]]:
+    if not workers:
+        yield map(_decoded, jobs)
+        return
+    # Not forked: the parent may hold threads of the network's runtime.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool.map(_decoded, jobs, chunksize=16)
+
+
+def _decoded(job: Job) -> Decoded | str:
+    """One picture's part of the store, or why there is none."""
+    place, tiles, seed = job
+    try:
+        picture = decode(place)
+    except InputError as error:
+        return str(error)
+    cuts = cut_tiles(picture.pixels, tiles, np.random.default_rng(seed))
+    return Decoded(picture.sha256, perceptual_hash(picture.pixels), cuts)
 
 
 def _taken(index: Path, keys: Sequence[str]) -> TileStore | None:
@@ -115,10 +188,11 @@ def _taken(index: Path, keys: Sequence[str]) -> TileStore | None:
     file = index.with_suffix(".bin")
     data = json.loads(index.read_text())
     row_of = {key: row for row, key in enumerate(data["keys"])}
-    if not file.exists() or any(key not in row_of for key in keys):
-        return None
     stored = np.asarray(data["places"], np.int64)
-    starts = np.searchsorted(stored[:, 0], np.arange(len(row_of) + 1))
+    size = int(stored[-1, 1] + 3 * stored[-1, 2] * stored[-1, 3])
+    if not file.exists() or file.stat().st_size != size or any(key not in row_of for key in keys):
+        return None
+    starts = np.searchsorted(stored[:, 0], np.arange(len(data["keys"]) + 1))
     rows = [row_of[key] for key in keys]
     places = [stored[starts[row] : starts[row + 1]] for row in rows]
     first = np.concatenate([[0], np.cumsum([len(part) for part in places])])
@@ -133,36 +207,18 @@ def _taken(index: Path, keys: Sequence[str]) -> TileStore | None:
 
 def _key(sample: Sample) -> str:
     """A file as it stands: its place, size and time of change."""
-    status = Path(sample.place).stat()
+    try:
+        status = Path(sample.place).stat()
+    except OSError:
+        # No store holds this key; decoding will say what is wrong, with all the other faults.
+        return "0" * 16
     name = f"{Path(sample.place).resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _tiles_of(job: tuple[str, Tiles, list[int]]) -> tuple[str, int | None, list[Pixels]] | str:
-    place, tiles, seed = job
-    try:
-        picture = decode(place)
-    except InputError as error:
-        return str(error)
-    rng = np.random.default_rng(seed)
-    return picture.sha256, perceptual_hash(picture.pixels), cut_tiles(picture.pixels, tiles, rng)
-
-
-def cut_tiles(pixels: Pixels, tiles: Tiles, rng: np.random.Generator) -> list[Pixels]:
-    """At most `tiles.each` regions of a picture; a picture no larger than a tile gives one, itself."""
-    shorter = min(pixels.shape[:2])
-    if max(pixels.shape[:2]) <= tiles.side:
-        return [np.ascontiguousarray(pixels)]
-    reduced = pixels
-    if tiles.reduce_above is not None and shorter > tiles.reduce_above and tiles.each > 1:
-        factor = float(np.exp(rng.uniform(np.log(tiles.side), np.log(tiles.reduce_above)))) / shorter
-        size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
-        reduced = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-    return [_region(reduced if i % 2 else pixels, tiles.side, rng) for i in range(tiles.each)]
-
-
-def _region(pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:
-    height, width = pixels.shape[:2]
-    h, w = min(side, height), min(side, width)
-    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    return cut(pixels, Box(left, top, left + w, top + h))
+def _undecodable(problems: Sequence[str]) -> ManifestError:
+    shown = "\n  ".join(problems[:_SHOWN])
+    more = f"\n  … and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return ManifestError(
+        f"{len(problems)} pictures cannot be decoded; take them out of the manifest:\n  {shown}{more}", problems
+    )

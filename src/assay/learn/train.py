@@ -13,43 +13,80 @@ Test rows are never opened.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
-import json
 import platform
-import shutil
 import subprocess
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
 import assay
-from assay.data.manifest import select
-from assay.errors import ManifestError, RecipeError
-from assay.image.view import View
+from assay.errors import RecipeError
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
 from assay.judge.engine import Engine, runtime
 from assay.judge.heads import Head
+from assay.judge.rule import DIGITS
 from assay.judge.seen import Seen
 from assay.learn import checks, tiles
 from assay.learn.calibrate import calibrate, raw_scores
-from assay.learn.descend import Data, Machine, Training, descend
+from assay.learn.checks import Check, Evidence
+from assay.learn.descend import CHECKPOINT_SECONDS, Data, Machine, Training, descend
 from assay.learn.embed import embed
-from assay.learn.export import export, parity
+from assay.learn.export import Precision, export, parity
 from assay.learn.fit import fit
-from assay.learn.recipe import Calibrate, Descend, Fit, Recipe, Stage, Stream
+from assay.learn.recipe import Descend, Fit, Recipe, Stream
+from assay.learn.rows import described, labels_of, learning_rows
+from assay.learn.run import Run, claim
 from assay.learn.views import random_region, sized
-from assay.types import Label, Pixels, Sample
+from assay.types import Pixels, Sample
 
 PARITY = 5e-3
 """Largest relative difference between torch's embedding and the stored graph's that is let pass; fp16 weights cost
 about 5e-4."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the streams of a run share."""
+
+    out: Path
+    machine: Machine
+    seed: int
+    minutes: float | None
+    resume: bool
+    precision: Precision
+    cache: Path
+    checkpoint_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A stream that is trained and fitted: what calibration, check list and bundle need of it.
+
+    Args:
+        card: its part of the bundle's card.
+        graphs: its files, by name.
+        head: fitted.
+        raws: raw scores of tuning rows, (rows,), NaN where the stream does not apply.
+        evidence: for the check list.
+        training: facts for the card.
+        data: its samples and tiles, by split.
+    """
+
+    card: StreamCard
+    graphs: dict[str, bytes]
+    head: Head
+    raws: npt.NDArray[np.float64]
+    evidence: Evidence
+    training: dict[str, Any]
+    data: dict[str, Data]
 
 
 def train(
@@ -64,9 +101,10 @@ def train(
     workers: int = 2,
     device: str = "auto",
     seed: int = 0,
-    precision: Literal["fp32", "fp16"] = "fp16",
+    precision: Precision = "fp16",
     cache: Path | None = None,
     console: Console | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Path:
     """Train a recipe and write its bundle to `out/bundle`.
 
@@ -81,6 +119,8 @@ def train(
         device: "auto", "cpu" or "cuda".
         precision: how the bundle stores weights.
         cache: where decoded tiles are kept; runs on the same rows share them. `out/tiles` where none is given.
+        console: for the check list; standard error where none is given.
+        checkpoint_seconds: at most so long lies between two checkpoints.
 
     Returns:
         The bundle's folder.
@@ -90,71 +130,31 @@ def train(
         RecipeError: the recipe does not hold, or `out` holds another run.
     """
     console = console or Console(stderr=True)
-    rows = _rows(samples)
-    machine = Machine.here(device, workers)
-    _claim(out, recipe, rows, seed, resume)
-    descents = {stage.stream: stage for stage in recipe.stages if isinstance(stage, Descend)}
-    fits = {stage.stream: stage for stage in recipe.stages if isinstance(stage, Fit)}
-    calibration = _one(recipe.stages)
-    heads: dict[str, Head] = {}
-    files: dict[str, bytes] = {}
-    cards: list[StreamCard] = []
-    raws: dict[str, npt.NDArray[np.float64]] = {}
-    evidence: dict[str, dict[str, Any]] = {}
-    seen: dict[str, Data] = {}
-    labels = np.array([int(sample.label or 0) for sample in rows["tune"]])
-    for stream in recipe.streams:
-        if stream.name not in descents or stream.name not in fits:
-            raise RecipeError(f"stream {stream.name!r} needs a descend and a fit stage")
-        stage = descents[stream.name]
-        data = {
-            split: Data(
-                part, tiles.build(part, stage.tiles, cache or out / "tiles", seed=seed, workers=max(1, workers))
-            )
-            for split, part in rows.items()
-        }
-        seen |= data
-        share = None if minutes is None else minutes / len(recipe.streams)
-        training = descend(
-            stream, stage, data["train"], data["tune"], out, machine, seed=seed, minutes=share, resume=resume
-        )
-        graphs, engine = _exported(training, stream, out, precision)
-        files |= graphs
-        head, fitted, fitted_labels = fit(
-            stream,
-            fits[stream.name],
-            stage,
-            data["train"].samples,
-            data["train"].store,
-            engine,
-            seed=seed,
-            workers=machine.workers,
-        )
-        heads[stream.name] = head
-        raws[stream.name] = raw_scores(rows["tune"], stream.view, engine, head, stream.pool, workers=machine.workers)
-        evidence[stream.name] = _evidence(stream, stage, data["tune"], engine, head, seed, machine.workers) | {
-            "fitted": head.raw(fitted),
-            "fitted_labels": fitted_labels,
-            "training": training,
-        }
-        cards.append(_stream_card(stream, training, fits[stream.name]))
-    judge = calibrate(raws, labels, {stream.name: stream.pool for stream in recipe.streams}, calibration)
-    signs: dict[str, Any] = {}
-    for stream in recipe.streams:
-        found = evidence[stream.name]
-        rule = judge.streams[stream.name]
-        signs[stream.name] = checks.checks(
-            embeddings=found["embeddings"],
-            labels=labels,
-            clean=found["clean"],
-            altered=found["altered"],
-            fitted=found["fitted"],
-            fitted_labels=found["fitted_labels"],
-            scores=rule.probability(raws[stream.name]),
-            threshold=rule.threshold,
-            fpr=rule.fpr,
-        )
-        checks.show(signs[stream.name], console)
+    rows = learning_rows(samples)
+    labels = labels_of(rows["tune"])
+    # Looked at before any work, so that a recipe that cannot end does not begin.
+    plans = [(stream, recipe.descend(stream.name), recipe.fit(stream.name)) for stream in recipe.streams]
+    calibration = recipe.calibrate()
+    settings = Settings(
+        out,
+        Machine.here(device, workers),
+        seed,
+        None if minutes is None else minutes / len(plans),
+        resume,
+        precision,
+        cache or out / "tiles",
+        checkpoint_seconds,
+    )
+    claim(out, Run.of(recipe, rows, seed), resume=resume)
+    learned = {stream.name: _learn(stream, stage, fitting, rows, settings) for stream, stage, fitting in plans}
+    pools = {stream.name: stream.pool for stream in recipe.streams}
+    judge = calibrate({name: part.raws for name, part in learned.items()}, labels, pools, calibration)
+    signs: dict[str, list[Check]] = {}
+    for stream, part in learned.items():
+        rule = judge.streams[stream]
+        scores = np.round(rule.probability(part.raws), DIGITS)
+        signs[stream] = checks.checks(part.evidence, labels, scores, threshold=rule.threshold, fpr=rule.fpr)
+        checks.show(signs[stream], console)
     card = Card(
         name=name or recipe.name.replace(":", "-"),
         version=version,
@@ -162,163 +162,155 @@ def train(
         recipe=recipe.name,
         created=datetime.date.today(),
         assay=assay.__version__,
-        streams=tuple(cards),
-        data=_data(rows),
+        streams=tuple(part.card for part in learned.values()),
+        data=described(rows),
         figures={"signs": {stream: [check.to_dict() for check in found] for stream, found in signs.items()}},
         engine=runtime(),
         precision=precision,
-        training=_training(recipe, {name: found["training"] for name, found in evidence.items()}, machine, seed),
+        training=_training(recipe, learned, settings),
     )
-    known = [data for data in seen.values()]
     folder = out / "bundle"
     bundle.write(
         folder,
         card,
         judge,
-        files=files,
-        heads=heads,
-        seen=Seen.of(
-            files=[sha for data in known for sha in data.store.sha256],
-            origins=[sample.origin for data in known for sample in data.samples],
-            phashes=[phash for data in known for phash in data.store.phashes],
-        ),
+        files={file: content for part in learned.values() for file, content in part.graphs.items()},
+        heads={stream: part.head for stream, part in learned.items()},
+        seen=_seen(learned),
     )
     console.print(f"wrote {folder}", highlight=False)
     return folder
 
 
-def _rows(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    rows = {split: select(samples, split=split) for split in ("train", "tune")}
-    problems = []
-    for split, part in rows.items():
-        problems += [f"{sample.place}: no label" for sample in part if sample.label is None]
-        for label in Label:
-            if sum(sample.label == label for sample in part) < 2:
-                problems.append(
-                    f"split {split!r} has fewer than two {label.name.lower()} rows; training needs both classes"
-                )
-    if problems:
-        raise ManifestError("cannot train on this manifest:\n  " + "\n  ".join(problems[:20]), problems)
-    return rows
+def _learn(
+    stream: Stream, stage: Descend, fitting: Fit, rows: Mapping[str, list[Sample]], settings: Settings
+) -> Learned:
+    """Train one stream's network, export it, and fit its head on what the exported graph gives."""
+    workers = settings.machine.workers
+    data = {
+        split: Data(part, tiles.build(part, stage.tiles, settings.cache, seed=settings.seed, workers=workers))
+        for split, part in rows.items()
+    }
+    training = descend(
+        stream,
+        stage,
+        data["train"],
+        data["tune"],
+        settings.out,
+        settings.machine,
+        seed=settings.seed,
+        minutes=settings.minutes,
+        resume=settings.resume,
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
+    graphs, engine = _exported(training, settings)
+    head, fitted, fitted_labels = fit(
+        stream,
+        fitting,
+        stage,
+        data["train"].samples,
+        data["train"].store,
+        engine,
+        seed=settings.seed,
+        workers=workers,
+    )
+    embeddings, altered = _probes(stream, stage, data["tune"], engine, settings.seed, workers)
+    return Learned(
+        card=_stream_card(training, fitting),
+        graphs=graphs,
+        head=head,
+        raws=raw_scores(rows["tune"], stream.view, engine, head, stream.pool, workers=workers),
+        evidence=Evidence(embeddings, head.raw(embeddings), head.raw(altered), head.raw(fitted), fitted_labels),
+        training={
+            "steps": training.step,
+            "kept_step": training.best_step,
+            "minutes": round(training.seconds / 60, 1),
+            "tuning_auc": round(training.best, 4),
+            "loss": round(float(np.mean(training.losses[-50:])), 4),
+        },
+        data=data,
+    )
 
 
-def _claim(out: Path, recipe: Recipe, rows: dict[str, list[Sample]], seed: int, resume: bool) -> None:
-    """Note in `out` which run it holds, or see that it holds this one."""
-    counts = {split: len(part) for split, part in rows.items()}
-    plan = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "rows": counts}
-    note = out / "run.json"
-    if note.exists() and not resume:
-        shutil.rmtree(out)
-    if note.exists():
-        if json.loads(note.read_text()) != plan:
-            raise RecipeError(f"{out} holds a run of another recipe, seed or manifest; give another folder, or --fresh")
-        return
-    if out.exists() and any(out.iterdir()):
-        raise RecipeError(f"{out} is not empty and holds no run; give another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    part = note.with_suffix(".part")
-    part.write_text(json.dumps(plan, indent=1))
-    part.replace(note)
-
-
-def _one(stages: Sequence[Stage]) -> Calibrate:
-    found = [stage for stage in stages if isinstance(stage, Calibrate)]
-    if len(found) != 1:
-        raise RecipeError("a recipe needs exactly one calibrate stage")
-    return found[0]
-
-
-def _exported(
-    training: Training, stream: Stream, out: Path, precision: Literal["fp32", "fp16"]
-) -> tuple[dict[str, bytes], Engine]:
-    graphs = export(training.trunk, stream.view.size, stream.name, precision)
-    folder = out / "graphs"
+def _exported(training: Training, settings: Settings) -> tuple[dict[str, bytes], Engine]:
+    """The trunk's files, and what runs them. Raises RecipeError where they do not give torch's embeddings."""
+    stream = training.stream
+    graphs = export(training.trunk, stream.view.size, stream.name, settings.precision)
+    folder = settings.out / "graphs"
     folder.mkdir(exist_ok=True)
     for name, content in graphs.items():
         (folder / name).write_bytes(content)
-    engine = Engine(folder, stream.name)
+    engine = Engine(folder, stream.name, device="cpu" if settings.machine.device == "cpu" else "auto")
     apart = parity(training.trunk, engine.run, stream.view.size)
-    if apart > PARITY:
+    if not apart <= PARITY:
         raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}; store it as fp32")
     return graphs, engine
 
 
-def _evidence(
-    stream: Stream, stage: Descend, tune: Data, engine: Engine, head: Head, seed: int, workers: int
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Tuning rows as they are and after T, one crop each: what the check list compares."""
-    view = View(**stream.view.model_dump() | {"layout": "centre"})
+def _probes(
+    stream: Stream, stage: Descend, tune: Data, engine: Engine, seed: int, workers: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Embeddings of tuning rows as they are and after T, one crop each, (rows, dim): what the check list compares."""
+    view = stream.view.model_copy(update={"layout": "centre"})
 
     def both(row: int) -> Pixels:
         rng = np.random.default_rng([seed, 3, row])
         tile = tune.store.tile(row, 0)
-        altered = sized(stage.alter, stream.view.size)(random_region(tile, stage.crops, rng), rng)
+        altered = sized(stage.alter, stream.view.size)(random_region(tile, stage.crops.base, rng), rng)
         return np.concatenate([view.crops(tile), altered[None]])
 
-    parts = np.stack(
-        embed(range(len(tune.samples)), both, view, engine, what="looking for signs of failure", workers=workers)
-    )
-    clean, altered = parts[:, 0], parts[:, 1]
-    return {"embeddings": clean.astype(np.float64), "clean": head.raw(clean), "altered": head.raw(altered)}
+    rows = range(len(tune.samples))
+    parts = np.stack(embed(rows, both, view, engine, what="looking for signs of failure", workers=workers))
+    return parts[:, 0].astype(np.float64), parts[:, 1].astype(np.float64)
 
 
-def _stream_card(stream: Stream, training: Training, stage: Fit) -> StreamCard:
+def _stream_card(training: Training, fitting: Fit) -> StreamCard:
+    stream = training.stream
+    settings = stream.head.model_dump(exclude={"kind"}) | {"records": fitting.records}
     return StreamCard(
         name=stream.name,
         view=stream.view,
         trunk=stream.name,
-        head=HeadCard(
-            kind=stream.head.kind, settings=stream.head.model_dump(exclude={"kind"}) | {"records": stage.records}
-        ),
+        head=HeadCard(kind=stream.head.kind, settings=settings),
         parameters=sum(p.numel() for p in training.trunk.parameters()),
         embedding=training.trunk.dim,
         backbone=f"{stream.backbone.name} on {stream.backbone.front}",
     )
 
 
-def _data(rows: dict[str, list[Sample]]) -> dict[str, Any]:
-    """Counts by class, source and licence, for the card."""
-    table: dict[str, Any] = {}
-    for split, part in rows.items():
-        counts = Counter((s.label.name.lower() if s.label is not None else "", s.generator or s.source) for s in part)
-        table[split] = {
-            label: {name: n for (of, name), n in sorted(counts.items()) if of == label} for label in ("real", "fake")
-        }
-    licences = Counter(s.groups.get("licence", "") or "not recorded" for part in rows.values() for s in part)
-    return table | {"licences": dict(sorted(licences.items()))}
+def _seen(learned: Mapping[str, Learned]) -> Seen:
+    data = [data for part in learned.values() for data in part.data.values()]
+    return Seen.of(
+        files=[sha256 for part in data for sha256 in part.store.sha256],
+        origins=[sample.origin for part in data for sample in part.samples],
+        phashes=[phash for part in data for phash in part.store.phashes],
+    )
 
 
-def _training(recipe: Recipe, trainings: dict[str, Training], machine: Machine, seed: int) -> dict[str, Any]:
+def _training(recipe: Recipe, learned: Mapping[str, Learned], settings: Settings) -> dict[str, Any]:
+    machine = settings.machine
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"expects"}),
         "commit": _commit(),
-        "seed": seed,
-        "streams": {
-            name: {
-                "steps": training.step,
-                "kept_step": training.best_step,
-                "minutes": round(training.seconds / 60, 1),
-                "tuning_auc": round(training.best, 4),
-                "loss": round(float(np.mean(training.losses[-50:])), 4),
-            }
-            for name, training in trainings.items()
-        },
+        "seed": settings.seed,
+        "streams": {name: part.training for name, part in learned.items()},
         "machine": f"{machine.device}, {'bfloat16' if machine.bf16 else 'float32'} forward, {platform.machine()}",
         "torch": importlib.metadata.version("torch"),
     }
 
 
 def _commit() -> str:
-    """The commit that the running source stands at, with a mark where files differ from it; empty outside a checkout."""
-    here = Path(__file__).parent
+    """The commit that the running source stands at, marked where files differ from it; empty outside a checkout."""
+    # Installed below somebody else's checkout, this file is not one of theirs.
+    if not _git("ls-files", Path(__file__).name):
+        return ""
+    return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        told = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except OSError:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return told.stdout.strip()

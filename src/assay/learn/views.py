@@ -13,10 +13,13 @@ from PIL import Image
 
 from assay.image.alter import T
 from assay.image.view import cut
-from assay.learn.recipe import Crops, Descend
+from assay.learn.recipe import Descend
 from assay.types import Box, Pixels
 
 NAMES = ("clean", "transformed", "global", "local")
+
+ASPECTS = (3 / 4, 4 / 3)
+"""Width over height of a resized crop, least and most."""
 
 
 def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> dict[str, Pixels]:
@@ -31,7 +34,7 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
         "clean": a crop; "transformed": T of the region; "global" and "local": resized crops of the region, then T.
         The views of one picture share its region, and its alignment where the stage has one.
     """
-    region = random_region(tile, stage.crops, rng)
+    region = random_region(tile, stage.crops.base, rng)
     if stage.align is not None:
         region = stage.align(region, rng)
     local = stage.crops.local
@@ -49,14 +52,14 @@ def sized(alter: T, size: int) -> T:
     return dataclasses.replace(alter, size=size, resize=resize)
 
 
-def random_region(tile: Pixels, crops: Crops, rng: np.random.Generator) -> Pixels:
-    """The part of a tile that all views of a picture are cut from, at native resolution."""
-    if crops.base is None:
-        return tile
-    height, width = tile.shape[:2]
-    h, w = min(crops.base, height), min(crops.base, width)
+def random_region(pixels: Pixels, side: int | None, rng: np.random.Generator) -> Pixels:
+    """A region at native resolution of at most `side` px an axis; None gives the whole, and takes no chance."""
+    if side is None:
+        return pixels
+    height, width = pixels.shape[:2]
+    h, w = min(side, height), min(side, width)
     top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    return cut(tile, Box(left, top, left + w, top + h))
+    return cut(pixels, Box(left, top, left + w, top + h))
 
 
 def random_crop(region: Pixels, size: int, rng: np.random.Generator) -> Pixels:
@@ -71,14 +74,19 @@ def _start(slack: int, rng: np.random.Generator) -> int:
 
 
 def resized_crop(region: Pixels, size: int, area: tuple[float, float], rng: np.random.Generator) -> Pixels:
-    """A rectangle with a share of the region's area and an aspect ratio in 3 : 4 … 4 : 3, resized (bicubic) to a square.
+    """A rectangle of the region, resized (bicubic) to a square.
 
-    Where ten draws do not fit into a narrow region, the largest centred square is taken.
+    Args:
+        area: range of the rectangle's share of the region's area; its aspect ratio lies within `ASPECTS`. Where ten
+            draws do not fit into a narrow region, the largest centred square is taken.
+
+    Returns:
+        (size, size, 3) uint8.
     """
     height, width = region.shape[:2]
     for _ in range(10):
         share = rng.uniform(*area) * height * width
-        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        aspect = math.exp(rng.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
         w, h = round(math.sqrt(share * aspect)), round(math.sqrt(share / aspect))
         if 0 < w <= width and 0 < h <= height:
             top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -17,13 +18,15 @@ from assay.learn.recipe import Backbone
 
 OURS = {"trace_cnn": TraceCNN}
 
+_CLASSIFIERS = ("head.", "fc.", "classifier.")
+
 
 class Trunk(nn.Module):
     """A front and a network: (n, 3, size, size) to an embedding (n, dim).
 
     Attributes:
         dim: length of the embedding.
-        class_token: whether the network has one (then its attention can be read).
+        class_token: whether the network has one, and its last block an attention that can be read.
     """
 
     def __init__(self, front: Front, network: Any, dim: int) -> None:
@@ -31,7 +34,9 @@ class Trunk(nn.Module):
         self.front = front
         self.network = network
         self.dim = dim
-        self.class_token = getattr(network, "cls_token", None) is not None
+        blocks: Any = getattr(network, "blocks", None) or [None]
+        readable = hasattr(getattr(blocks[-1], "attn", None), "attn_drop")
+        self.class_token = readable and getattr(network, "cls_token", None) is not None
 
     def features(self, x: Tensor) -> Tensor:
         """The network's last feature map (n, c, h, w), or its tokens (n, tokens, c)."""
@@ -91,10 +96,11 @@ def _load(network: nn.Module, path: Path, name: str) -> None:
         raise RecipeError(f"no weights at {path}; give a safetensors file in timm's naming for {name}")
     try:
         weights = load_file(path)
-    except Exception as error:
+    except SafetensorError as error:
         raise RecipeError(f"{path} is not a safetensors file: {error}") from None
     have = network.state_dict()
-    weights = {key: value for key, value in weights.items() if not key.startswith(("head.", "fc.", "classifier."))}
+    # A classifier is left aside; some networks (ConvNeXt) keep their last norm under the same prefix.
+    weights = {key: value for key, value in weights.items() if key in have or not key.startswith(_CLASSIFIERS)}
     wrong = [key for key in have if key not in weights or weights[key].shape != have[key].shape]
     wrong += [key for key in weights if key not in have]
     if wrong:

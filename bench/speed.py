@@ -1,0 +1,584 @@
+"""Measures how fast a detector judges, whether its memory stays flat, and how long the first verdict takes.
+
+    python bench/speed.py
+    python bench/speed.py --detector ./bundle --files 100 --many 2000 --repeat 3
+    python bench/speed.py --made-up
+
+Three questions, each answered on this machine, in this run:
+
+1. Pictures per second of a scan (files to a results file, two threads that decode), against the same network called one
+   picture at a time in eager torch, and as a share of what the machine's own float32 matrix product could do.
+2. Resident memory while many files are scanned.
+3. Time from the command to the first verdict, and where it goes.
+
+What else runs on the machine moves every figure, so the things that are compared take turns, round by round, and the
+ratio is taken within a round. Trust ratios; a rate by itself says more about the hour than about the program.
+
+The pictures are made from `samples/real`. Prints a table on standard error and one JSON object on standard output, and
+writes nothing but a temporary folder. Without torch the comparison is left out, and so is the share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import assay
+from assay.errors import AssayError
+from assay.judge.scan import expand, scan
+from assay.judge.sink import Results
+
+SIDE = 512
+"""Side of the pictures in pixels."""
+
+PRODUCT = 2048
+"""Side of the matrices whose product gives the machine's rate; the three of them take 48 MiB, more than most caches."""
+
+STEP, SETTLED = 500, 1000
+"""Memory is looked at every so many files; what the first thousand took is the base."""
+
+FLAT = 0.10
+"""Memory that grows by less than this share of the base counts as flat."""
+
+SAMPLES = Path(__file__).parent.parent / "samples" / "real"
+
+_PRODUCT_SECONDS = 2.0
+
+_REST = 0.3
+"""Seconds between two measurements: idle threads of the one before may still spin."""
+
+Measured = dict[str, Any]
+
+# ── what is measured on ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pictures(folder: Path, count: int, seed: int = 0) -> None:
+    """`count` different JPEG files of SIDE x SIDE px: turned and enlarged pieces of photographs, quality 75 to 95."""
+    draw = np.random.default_rng(seed)
+    photographs = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
+    if not photographs:
+        raise SystemExit(f"no pictures in {SAMPLES}; run from a checkout that has its samples")
+    folder.mkdir(parents=True)
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        side = min(photograph.size)
+        piece = draw.uniform(0.6, 1.0) * side
+        left, top = (draw.uniform(0, extent - piece) for extent in photograph.size)
+        cut = photograph.resize((SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, left + piece, top + piece))
+        turned = cut.transpose(Image.Transpose(int(draw.integers(7))))
+        turned.save(folder / f"{number:05}.jpg", quality=int(draw.integers(75, 96)))
+
+
+def linked(originals: Path, folder: Path, count: int) -> None:
+    """`count` names for the files of `originals`, a thousand a folder."""
+    files = sorted(originals.iterdir())
+    for number in range(count):
+        place = folder / f"{number // 1000:03}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:06}.jpg").hardlink_to(files[number % len(files)])
+
+
+def made_up(folder: Path) -> Path:
+    """A bundle with the shape of one that ships and random numbers inside: its speed is right, its verdicts are not.
+
+    Needs the extra "train".
+    """
+    import torch
+
+    from assay.image.view import View
+    from assay.judge import bundle
+    from assay.judge.card import Card, HeadCard, StreamCard
+    from assay.judge.engine import runtime
+    from assay.judge.heads import LinearHead
+    from assay.judge.rule import EnsembleRule, Errors, Judge, Rows, StreamRule
+    from assay.judge.seen import Seen
+    from assay.learn.export import export
+    from assay.learn.nn.backbones import build
+    from assay.learn.recipe import Backbone
+
+    torch.manual_seed(0)
+    view = View(size=128, layout="grid", across=3)
+    trunk = build(Backbone(name="trace_cnn", front="both"), view.size)
+    weights = np.random.default_rng(0).normal(size=trunk.dim)
+    stream = StreamCard(
+        name="trace",
+        view=view,
+        trunk="trace",
+        head=HeadCard(kind="linear"),
+        parameters=sum(parameter.numel() for parameter in trunk.parameters()),
+        embedding=trunk.dim,
+        backbone="trace_cnn on both",
+    )
+    card = Card(
+        name="made-up",
+        version="0",
+        description="Random numbers in the shape of a detector, to measure speed with. Its verdicts mean nothing.",
+        recipe="none",
+        created=datetime.date.today(),
+        assay=assay.__version__,
+        streams=(stream,),
+        engine=runtime(),
+        precision="fp16",
+    )
+    judge = Judge(
+        streams={"trace": StreamRule(threshold=0.7, doubt_low=0.3, fpr=0.05)},
+        ensemble=EnsembleRule(
+            threshold=0.7,
+            doubt_low=0.3,
+            fpr=0.05,
+            errors=Errors(false_fake=0.5, false_real=0.5, decided=1),
+            rows=Rows(real=0, fake=0),
+        ),
+    )
+    keys = np.arange(20_000, dtype=np.uint64)
+    bundle.write(
+        folder,
+        card,
+        judge,
+        files=dict(export(trunk, view.size, "trace", "fp16")),
+        heads={"trace": LinearHead(weights, 0.0)},
+        seen=Seen(keys, keys, keys),
+    )
+    return folder
+
+
+# ── pictures per second ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def speed(detector: assay.Detector, folder: Path, scratch: Path, repeat: int, note: Callable[[str], None]) -> Measured:
+    """Rounds of scan, eager torch and matrix product in turns."""
+    files = sorted(folder.iterdir())
+    busy: dict[str, list[float]] = {"scan": [], "eager": []}
+
+    def paced(name: str, took: Callable[[], float]) -> float:
+        """Pictures a second; notes the processor time of each."""
+        before = time.process_time()
+        seconds = took()
+        busy[name].append((time.process_time() - before) / len(files))
+        return len(files) / seconds
+
+    rounds: dict[str, Callable[[], float]] = {
+        "scan": lambda: paced("scan", lambda: scanned(detector, folder, scratch)),
+        "product": product,
+    }
+    eager = Eager.of(detector, note)
+    if eager is not None:
+        rounds["eager"] = lambda: paced("eager", lambda: eager.took(files))
+    for warm in (rounds["product"], lambda: scanned(detector, folder, scratch)):
+        warm()
+    if eager is not None:
+        eager.took(files[:3])
+    rates: dict[str, list[float]] = {name: [] for name in rounds}
+    for number in range(repeat):
+        # Back and forth, so that a load that rises or falls favours none.
+        for name in sorted(rounds, reverse=bool(number % 2)):
+            time.sleep(_REST)
+            rates[name].append(rounds[name]())
+        note(f"round {number + 1} of {repeat}: " + ", ".join(f"{name} {rates[name][-1]:.4g}" for name in rounds))
+    found: Measured = {
+        "files": len(files),
+        "rounds": repeat,
+        "pictures_per_second": spread(rates["scan"]),
+        "cpu_seconds_per_picture": spread(busy["scan"]),
+        "product_gflops": spread([rate / 1e9 for rate in rates["product"]]),
+    }
+    if eager is None:
+        return found | {"eager": None, "note": "no torch here: neither the comparison nor the share could be measured"}
+    work = 2 * eager.macs
+    return found | {
+        "eager": {
+            "pictures_per_second": spread(rates["eager"]),
+            "cpu_seconds_per_picture": spread(busy["eager"]),
+            "threads": eager.threads,
+            "weights": "random: the same architecture, which is what speed depends on",
+        },
+        "times_eager": spread([a / b for a, b in zip(rates["scan"], rates["eager"], strict=True)]),
+        "macs_per_picture": eager.macs,
+        "share_of_product": spread([work * a / b for a, b in zip(rates["scan"], rates["product"], strict=True)]),
+        "eager_share_of_product": spread([work * a / b for a, b in zip(rates["eager"], rates["product"], strict=True)]),
+    }
+
+
+def scanned(detector: assay.Detector, folder: Path, scratch: Path) -> float:
+    """Seconds that one scan of a folder into a results file takes."""
+    out = scratch / "results.jsonl"
+    begun = time.perf_counter()
+    with Results(out, "json", detector.sha256) as results:
+        summary = scan(detector, expand([folder]), results)
+    took = time.perf_counter() - begun
+    out.unlink()
+    if summary.failed or not summary.judged:
+        raise SystemExit(f"{summary.failed} of the pictures could not be judged, {summary.judged} could")
+    return took
+
+
+def product() -> float:
+    """Floating-point operations a second of NumPy's float32 matrix product, with its own threads."""
+    draw = np.random.default_rng(0)
+    left, right = (draw.standard_normal((PRODUCT, PRODUCT), np.float32) for _ in range(2))
+    out = np.empty_like(left)
+    begun, count = time.perf_counter(), 0
+    # Over seconds, not the best moment: the scan beside it has no choice of moments either.
+    while (took := time.perf_counter() - begun) < _PRODUCT_SECONDS:
+        np.matmul(left, right, out=out)
+        count += 1
+    return count * 2 * PRODUCT**3 / took
+
+
+class Eager:
+    """The detector's networks as a plain torch script would run them: read, cut, run, one picture after another.
+
+    Attributes:
+        macs: multiply-accumulates of all networks for one picture of SIDE x SIDE px.
+        threads: of torch.
+    """
+
+    def __init__(self, networks: list[tuple[Any, Any]]) -> None:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        self._torch = torch
+        self._networks = networks
+        self.threads = torch.get_num_threads()
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self._run(np.zeros((SIDE, SIDE, 3), np.uint8))
+        self.macs = counter.get_total_flops() // 2
+
+    @classmethod
+    def of(cls, detector: assay.Detector, note: Callable[[str], None]) -> Eager | None:
+        """From a detector's card; None without torch, or where the card does not tell the architecture."""
+        if importlib.util.find_spec("torch") is None or importlib.util.find_spec("timm") is None:
+            note('torch is not installed: no comparison with it; pip install "assay[train]"')
+            return None
+        from assay.learn.nn.backbones import build
+
+        networks = {}
+        for stream in detector.card.streams:
+            backbone = _backbone(detector, stream.name, stream.backbone)
+            if (stream.trunk, stream.view) not in networks:
+                networks[stream.trunk, stream.view] = (stream.view, build(backbone, stream.view.size).eval())
+        return cls(list(networks.values()))
+
+    def took(self, files: list[Path]) -> float:
+        """Seconds for these files."""
+        begun = time.perf_counter()
+        for file in files:
+            with Image.open(file) as image:
+                self._run(np.asarray(image.convert("RGB")))
+        return time.perf_counter() - begun
+
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> None:
+        with self._torch.inference_mode():
+            for view, network in self._networks:
+                network(self._torch.from_numpy(view.tensor(view.crops(pixels)))).mean(dim=0).tolist()
+
+
+def _backbone(detector: assay.Detector, stream: str, told: str) -> Any:
+    from assay.learn.recipe import Backbone
+
+    recipe: Any = detector.card.training.get("recipe")
+    if isinstance(recipe, dict):
+        for part in recipe.get("streams", ()):
+            if part["name"] == stream:
+                return Backbone.model_validate(part["backbone"] | {"pretrained": False, "weights": ""})
+    name, _, front = told.partition(" on ")
+    return Backbone.model_validate({"name": name, "front": front or "pixels"})
+
+
+def spread(values: list[float]) -> Measured:
+    """Median, lowest and highest of a figure's rounds."""
+    return {"value": _short(statistics.median(values)), "low": _short(min(values)), "high": _short(max(values))}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def memory(detector: str, folder: Path, count: int) -> Measured:
+    """Resident memory of a scan of many files, in a process of its own."""
+    if not Path("/proc/self/status").exists():
+        return {"note": "this system does not tell a process its resident memory in /proc"}
+    told = subprocess.run(
+        [sys.executable, __file__, "--watch", str(folder), "--detector", detector],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    samples: dict[str, list[float]] = json.loads(told.stdout)
+    files, mib = np.array(samples["files"]), np.array(samples["mib"])
+    late = files >= SETTLED
+    if late.sum() < 2:
+        return {
+            "files": count,
+            "mib": mib.tolist(),
+            "note": f"too few files to tell; give --many {2 * SETTLED} or more",
+        }
+    base = float(mib[late][0])
+    growth = float(mib[late].max()) - base
+    slope = float(np.polyfit(files[late] / 1000, mib[late], 1)[0])
+    return {
+        "files": int(files[-1]),
+        "base_mib": round(base, 1),
+        "growth_mib": round(growth, 1),
+        "growth": _short(growth / base),
+        "mib_per_1000_files": round(slope, 3),
+        "flat": growth < FLAT * base,
+        "mib": [round(value, 1) for value in mib.tolist()],
+        "every": STEP,
+    }
+
+
+def watch(detector: str, folder: Path) -> Measured:
+    """Scan a folder as the command does and look at this process's memory on the way."""
+    files: list[int] = []
+    mib: list[float] = []
+
+    def look(done: int) -> None:
+        files.append(done)
+        mib.append(_resident())
+
+    loaded = assay.load(detector)
+    with tempfile.TemporaryDirectory() as scratch, Results(Path(scratch) / "r.jsonl", "json", loaded.sha256) as results:
+        summary = scan(
+            loaded,
+            expand([folder]),
+            results,
+            progress=lambda tally: look(tally.done) if not tally.done % STEP else None,
+        )
+    if not files or files[-1] != summary.done:
+        look(summary.done)
+    return {"files": files, "mib": mib}
+
+
+def _resident() -> float:
+    """MiB of this process that are in memory."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("/proc/self/status has no line VmRSS")
+
+
+# ── first verdict ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_STAGES = """
+import json, sys, time
+marks = [("interpreter", time.time())]
+def mark(name): marks.append((name, time.time()))
+import numpy, PIL.Image
+mark("numpy, pillow")
+import pydantic
+import assay.judge.rule
+mark("pydantic and its models")
+import onnxruntime
+mark("onnxruntime")
+import typer
+mark("typer")
+import assay.cli, assay.judge.detector, assay.judge.scan, assay.judge.sink
+mark("the rest of assay")
+import numpy as np
+from assay.judge import bundle
+read = bundle.read(bundle.find(sys.argv[2]))
+mark("bundle read and checked")
+detector = assay.judge.detector.Detector(read)
+for stream in read.card.streams:
+    size = stream.view.size
+    detector.engine(stream.name).run(np.zeros((1, 3, size, size), np.float32))
+mark("sessions loaded")
+detector.judge(sys.argv[3])
+mark("first judgement")
+before = float(sys.argv[1])
+took = {}
+for name, at in marks:
+    took[name] = at - before
+    before = at
+print(json.dumps(took))
+"""
+
+
+def start(detector: str, picture: Path, repeat: int) -> Measured:
+    """Seconds from the command to its first verdict, with a cold interpreter and warm disk caches.
+
+    The interpreter alone, and the interpreter with the libraries that every run needs, take turns with it: no program
+    on these libraries starts faster than that.
+    """
+    commands = {
+        "python": [sys.executable, "-c", "pass"],
+        "libraries": [sys.executable, "-c", "import numpy, PIL.Image, onnxruntime"],
+        "verdict": [sys.executable, "-m", "assay", "scan", str(picture), "--detector", detector, "--json"],
+    }
+    wall: dict[str, list[float]] = {name: [] for name in commands}
+    busy: dict[str, list[float]] = {name: [] for name in commands}
+    stages: dict[str, list[float]] = {}
+    for number in range(repeat + 1):
+        for name, command in commands.items():
+            seconds, cpu = _command(command)
+            if number:  # The first round only fills the disk's cache.
+                wall[name].append(seconds)
+                busy[name].append(cpu)
+        arguments = [sys.executable, "-c", _STAGES, repr(time.time()), detector, str(picture)]
+        told = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
+        if number:
+            for stage, took in json.loads(told.stdout).items():
+                stages.setdefault(stage, []).append(took)
+    return {
+        "seconds": spread(wall["verdict"]),
+        "cpu_seconds": spread(busy["verdict"]),
+        "python": {"seconds": spread(wall["python"]), "cpu_seconds": spread(busy["python"])},
+        "libraries": {"seconds": spread(wall["libraries"]), "cpu_seconds": spread(busy["libraries"])},
+        "times_libraries": spread([a / b for a, b in zip(wall["verdict"], wall["libraries"], strict=True)]),
+        "stages": {stage: _short(statistics.median(took)) for stage, took in stages.items()},
+    }
+
+
+def _command(command: list[str]) -> tuple[float, float]:
+    """Seconds until a command's first line (or its end, where it prints none), and the processor time of all of it."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as out:
+        out.readline()
+        seconds = time.perf_counter() - begun
+        out.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
+    return seconds, used.ru_utime + used.ru_stime
+
+
+# ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def show(found: Measured, console: Console) -> None:
+    """The figures as a table."""
+    table = Table("", "value", "lowest to highest", title=f"{found['detector']['name']} on {found['machine']['cpu']}")
+
+    def row(name: str, figure: Measured, unit: str = "", *, scale: float = 1) -> None:
+        value, low, high = (f"{scale * figure[key]:.3g}" for key in ("value", "low", "high"))
+        table.add_row(name, f"{value}{unit}", f"{low} to {high}")
+
+    rate, held, first = found["speed"], found["memory"], found["start"]
+    row("scan, pictures a second", rate["pictures_per_second"])
+    if rate["eager"]:
+        row("eager torch one at a time, pictures a second", rate["eager"]["pictures_per_second"])
+        row("scan : eager torch", rate["times_eager"], " x")
+        row("scan's share of the matrix product's rate", rate["share_of_product"], " %", scale=100)
+    row("matrix product, float32 GFLOP a second", rate["product_gflops"])
+    table.add_section()
+    if "flat" in held:
+        table.add_row(f"memory after {SETTLED} files", f"{held['base_mib']:.0f} MiB", "")
+        table.add_row(
+            f"most growth up to {held['files']} files",
+            f"{held['growth_mib']:.1f} MiB",
+            f"{100 * held['growth']:.1f} %, {held['mib_per_1000_files']:+.2f} MiB per 1,000: "
+            + ("flat" if held["flat"] else "NOT flat"),
+        )
+    else:
+        table.add_row("memory", "", held["note"])
+    table.add_section()
+    row("first verdict", first["seconds"], " s")
+    row("  of processor time", first["cpu_seconds"], " s")
+    row("Python and the libraries alone", first["libraries"]["seconds"], " s")
+    for stage, seconds in first["stages"].items():
+        table.add_row(f"  {stage}", f"{seconds:.2f} s", "")
+    console.print(table)
+    load, cores = found["machine"]["load"], found["machine"]["cores"]
+    if load is not None and cores is not None and load > cores / 2:
+        console.print(
+            f"The machine was busy before this began (load {load} on {cores} cores). That slows most what waits for "
+            "several threads at each step, as eager torch does: measure again when it is idle."
+        )
+
+
+def machine() -> Measured:
+    """What this ran on."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    libraries = ("numpy", "onnxruntime", "pillow", "torch")
+    return {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "versions": {library: version for library in libraries for version in _versions(library)},
+    }
+
+
+def _versions(library: str) -> Iterator[str]:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        yield importlib.metadata.version(library)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detector", metavar="NAME|FOLDER", help="the default detector where none is named")
+    parser.add_argument("--made-up", action="store_true", help="measure with random weights instead (needs torch)")
+    parser.add_argument("--files", type=int, default=200, help="pictures in each round")
+    parser.add_argument("--many", type=int, default=10_000, help="files scanned to watch memory")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds of each measurement")
+    parser.add_argument("--watch", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if min(asked.files, asked.many, asked.repeat) < 1:
+        parser.error("--files, --many and --repeat must be 1 or more")
+    if asked.made_up and asked.detector:
+        parser.error("--made-up takes no --detector")
+    if asked.watch is not None:
+        print(json.dumps(watch(asked.detector, asked.watch)))
+        return 0
+
+    console = Console(stderr=True, highlight=False)
+    note = console.print
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        try:
+            detector = assay.load(made_up(scratch / "bundle") if asked.made_up else asked.detector)
+        except AssayError as error:
+            raise SystemExit(f"{error}; or say --made-up, to measure with random weights") from None
+        named = str(scratch / "bundle") if asked.made_up else asked.detector or detector.name
+        note(f"making {asked.files} pictures")
+        pictures(scratch / "few", asked.files)
+        linked(scratch / "few", scratch / "many", asked.many)
+        begun = machine()
+        found: Measured = {
+            "detector": {"name": detector.name, "version": detector.version, "sha256": detector.sha256},
+            "machine": begun,
+            "speed": speed(detector, scratch / "few", scratch, asked.repeat, note),
+        }
+        note("starting the command anew, again and again")
+        found["start"] = start(named, scratch / "few" / "00000.jpg", asked.repeat)
+        note(f"scanning {asked.many} files")
+        found["memory"] = memory(named, scratch / "many", asked.many)
+    show(found, console)
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

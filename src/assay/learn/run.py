@@ -1,0 +1,111 @@
+"""A folder that holds one run: which run it is stands in `run.json`, so that only that run is taken up there."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from assay.errors import RecipeError
+from assay.learn.recipe import Recipe
+from assay.types import Sample
+
+NOTE = "run.json"
+
+LEFT = ("bundle", "graphs", "*.checkpoint.safetensors", "*.best.safetensors", "*.epochs.jsonl")
+"""What a run leaves in its folder. Decoded tiles are not among it: they depend on the pictures, not on the run."""
+
+
+class Run(pydantic.BaseModel):
+    """What makes a run: the same fields give the same losses.
+
+    Args:
+        recipe: its name, summary and expected figures are for the reader, and may differ.
+        seed: of everything random.
+        rows: how many rows each split has.
+        manifest: hash of the rows in their order; empty in notes of earlier versions.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    recipe: Recipe
+    seed: int
+    rows: dict[str, int]
+    manifest: str = ""
+
+    @classmethod
+    def of(cls, recipe: Recipe, rows: Mapping[str, Sequence[Sample]], seed: int) -> Run:
+        counts = {split: len(part) for split, part in rows.items()}
+        return cls(recipe=recipe, seed=seed, rows=counts, manifest=_hash(itertools.chain(*rows.values())))
+
+    def differences(self, other: Run) -> list[str]:
+        """What tells two runs apart, by name."""
+        found = []
+        if _bare(self.recipe) != _bare(other.recipe):
+            found.append("recipe")
+        if self.seed != other.seed:
+            found.append("seed")
+        if self.rows != other.rows or (self.manifest and other.manifest and self.manifest != other.manifest):
+            found.append("manifest")
+        return found
+
+
+def claim(folder: Path, run: Run, *, resume: bool) -> None:
+    """Note in `folder` that it holds this run, or see that it does.
+
+    Args:
+        resume: keep what the run left there; else it is removed first. Nothing else in the folder is touched.
+
+    Raises:
+        RecipeError: the folder holds another run, or something that is no run.
+    """
+    note, part = folder / NOTE, folder / f".{NOTE}.part"
+    if note.exists() and resume:
+        differences = _read(note).differences(run)
+        if differences:
+            raise RecipeError(
+                f"{folder} holds a run with another {' and '.join(differences)}; give another folder, or --fresh"
+            )
+        return
+    if note.exists():
+        _clear(folder)
+    elif folder.exists() and any(path != part for path in folder.iterdir()):
+        raise RecipeError(f"{folder} is not empty and holds no run; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    part.write_text(json.dumps(run.model_dump(mode="json"), indent=1), "utf-8")
+    part.replace(note)
+
+
+def _clear(folder: Path) -> None:
+    for pattern in LEFT:
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _read(note: Path) -> Run:
+    try:
+        return Run.model_validate_json(note.read_bytes())
+    except (pydantic.ValidationError, RecipeError) as error:
+        raise RecipeError(
+            f"{note} cannot be read, so its run cannot be taken up; give another folder, or --fresh"
+        ) from error
+
+
+def _bare(recipe: Recipe) -> dict[str, Any]:
+    """What decides the losses. As JSON, which knows no tuples: a network's free fields may hold some."""
+    return recipe.model_dump(mode="json", exclude={"name", "summary", "expects"})
+
+
+def _hash(samples: Iterable[Sample]) -> str:
+    """Of names, labels and sources in their order: batches are drawn by row number. A data set may move as a whole."""
+    rows = [(Path(sample.place).name, sample.label, sample.generator, sample.source) for sample in samples]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

@@ -1,0 +1,157 @@
+"""Calibration: the true odds where they are known, a threshold that keeps its promise, abstaining streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assay.errors import ManifestError
+from assay.image.view import View
+from assay.judge.heads import LinearHead
+from assay.judge.rule import DIGITS, Pool
+from assay.learn.calibrate import calibrate, raw_scores, slope_and_offset
+from assay.learn.recipe import Calibrate
+from assay.types import Label, Pixels, Sample
+
+
+def drawn(slope: float, offset: float, reals: int, fakes: int, seed: int = 0) -> tuple[Any, Any]:
+    """Raw scores for which P(fake) = sigmoid(slope · raw + offset) where classes weigh alike.
+
+    Two normals of one spread s and means ±m about c have log-odds 2 m (raw - c) / s².
+    """
+    rng = np.random.default_rng(seed)
+    spread = 2.0
+    mean, centre = slope * spread**2 / 2, -offset / slope
+    labels = np.array([0] * reals + [1] * fakes)
+    raws = rng.normal(centre + np.where(labels == 1, mean, -mean), spread)
+    return raws, labels
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.5, 0.0), (1.0, -2.0), (0.25, 1.0)])
+@pytest.mark.parametrize(("reals", "fakes"), [(4000, 4000), (8000, 1000)])
+def test_a_known_sigmoid_is_recovered_whatever_the_share_of_fakes(
+    slope: float, offset: float, reals: int, fakes: int
+) -> None:
+    found = slope_and_offset(*drawn(slope, offset, reals, fakes))
+    assert found == pytest.approx((slope, offset), abs=0.12)
+
+
+def test_a_stream_that_orders_rows_wrongly_keeps_a_slope_above_zero() -> None:
+    raws, labels = drawn(1.0, 0.0, 200, 200)
+    slope, offset = slope_and_offset(raws, 1 - labels)
+    assert 0 < slope * raws.std() <= 1.1e-3
+    # And says next to nothing: all near the probability that the mean had.
+    assert 1 / (1 + np.exp(-(slope * raws + offset))) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_stream_that_always_says_the_same_is_calibrated_to_one_half() -> None:
+    slope, offset = slope_and_offset(np.full(20, 3.0), np.arange(20) % 2)
+    assert slope > 0
+    assert slope * 3.0 + offset == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("fpr", [0.05, 0.2])
+def test_the_threshold_keeps_its_promise_on_rows_it_was_not_chosen_on(fpr: float) -> None:
+    false, missed = [], []
+    for seed in range(200):
+        raws, labels = drawn(0.6, 0.3, 60, 60, seed)
+        judge = calibrate({"a": raws}, labels, {"a": "mean"}, Calibrate(fpr=fpr, decided=0.7))
+        fresh, truth = drawn(0.6, 0.3, 50, 50, 10_000 + seed)
+        scores = np.round(judge.streams["a"].probability(fresh), DIGITS)
+        false.append(np.mean(scores[truth == 0] >= judge.ensemble.threshold))
+        missed.append(np.mean(scores[truth == 1] < judge.ensemble.doubt_low))
+    # On average over draws; three standard errors of 200 rounds of 50.
+    assert np.mean(false) <= fpr + 3 * np.sqrt(fpr * (1 - fpr) / 10_000) + 0.01
+    assert np.mean(false) >= fpr / 2
+    assert np.mean(missed) < 0.5
+
+
+def test_what_is_promised_is_written_down() -> None:
+    raws, labels = drawn(1.0, 0.0, 100, 80)
+    judge = calibrate({"a": raws}, labels, {"a": "top"}, Calibrate(fpr=0.1, decided=0.8))
+    rule, ensemble = judge.streams["a"], judge.ensemble
+    assert (rule.pool, rule.fpr, ensemble.fpr) == ("top", 0.1, 0.1)
+    assert (ensemble.rows.real, ensemble.rows.fake) == (100, 80)
+    # With one stream, its own bar and that of all are one.
+    assert (rule.threshold, rule.doubt_low) == (ensemble.threshold, ensemble.doubt_low)
+    scores = np.round(rule.probability(raws), DIGITS)
+    assert ensemble.errors.false_fake == pytest.approx(np.mean(scores[labels == 0] >= ensemble.threshold))
+    assert ensemble.errors.false_real == pytest.approx(np.mean(scores[labels == 1] < ensemble.doubt_low))
+    assert ensemble.errors.decided >= 0.8
+    assert "0.1" in ensemble.notes
+    assert "80%" in ensemble.notes
+
+
+def test_rows_that_a_stream_does_not_apply_to_say_nothing_of_it() -> None:
+    raws, labels = drawn(1.0, 0.0, 100, 100)
+    other = drawn(0.5, 1.0, 100, 100, 1)[0]
+    some = np.arange(200) % 4 != 0
+    judge = calibrate(
+        {"a": raws, "b": np.where(some, other, np.nan)}, labels, {"a": "mean", "b": "mean"}, Calibrate(fpr=0.1)
+    )
+    alone = calibrate({"b": other[some]}, labels[some], {"b": "mean"}, Calibrate(fpr=0.1))
+    assert judge.streams["b"] == alone.streams["b"]
+    assert judge.streams["a"] == calibrate({"a": raws}, labels, {"a": "mean"}, Calibrate(fpr=0.1)).streams["a"]
+    # A row with one vote is held to that stream's threshold, so the bar of both rests on rows with two.
+    assert (judge.ensemble.rows.real, judge.ensemble.rows.fake) == (75, 75)
+    means = (judge.streams["a"].probability(raws) + judge.streams["b"].probability(other)) / 2
+    assert np.mean(means[some & (labels == 0)] >= judge.ensemble.threshold) == pytest.approx(
+        judge.ensemble.errors.false_fake
+    )
+
+
+def test_a_stream_that_applies_to_one_class_only_cannot_be_calibrated() -> None:
+    raws, labels = drawn(1.0, 0.0, 10, 10)
+    raws[labels == 1] = np.nan
+    with pytest.raises(ManifestError, match="'a' applies to are not of both classes"):
+        calibrate({"a": raws}, labels, {"a": "mean"}, Calibrate())
+
+
+def test_streams_that_never_apply_together_cannot_vote() -> None:
+    raws, labels = drawn(1.0, 0.0, 20, 20)
+    even = np.arange(40) % 2 == 0
+    with pytest.raises(ManifestError, match="two streams"):
+        calibrate(
+            {"a": np.where(even, raws, np.nan), "b": np.where(even, np.nan, raws)},
+            labels,
+            {"a": "mean", "b": "mean"},
+            Calibrate(),
+        )
+
+
+def test_raw_scores_are_pooled_over_the_crops_of_each_picture(
+    tmp_path: Path, picture: Callable[..., Pixels], mean_engine: Any
+) -> None:
+    view = View(size=32, layout="grid", across=2, minimum=16)
+    pixels = [picture(0, False, 64, 64), picture(1, False, 20, 80), picture(2, False, 10, 80)]
+    samples = []
+    for number, array in enumerate(pixels):
+        Image.fromarray(array).save(tmp_path / f"{number}.png")
+        samples.append(Sample(str(tmp_path / f"{number}.png"), Label.REAL))
+    head = LinearHead(np.array([1.0, 2.0, -1.0]), 0.5)
+    hows: tuple[Pool, ...] = ("mean", "top")
+    found = {how: raw_scores(samples, view, mean_engine, head, how, workers=2) for how in hows}
+    for row in (0, 1):
+        raws = head.raw(mean_engine.run(view.tensor(view.crops(pixels[row]))))
+        assert len(raws) == (4, 2)[row]
+        assert found["mean"][row] == pytest.approx(raws.mean())
+        assert found["top"][row] == pytest.approx(np.sort(raws)[-2:].mean() if row == 0 else raws.max())
+    # 10 px are below the view's minimum of 16: judging would not apply, so neither does calibration.
+    assert np.isnan(found["mean"][2])
+
+
+def test_all_frames_of_an_animation_are_pooled_as_judging_does(
+    tmp_path: Path, picture: Callable[..., Pixels], mean_engine: Any
+) -> None:
+    frames = [picture(seed, False, 32, 32) for seed in range(3)]
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(tmp_path / "a.png", save_all=True, append_images=rest, duration=100)
+    head = LinearHead(np.array([1.0, 1.0, 1.0]), 0.0)
+    view = View(size=32)
+    found = raw_scores([Sample(str(tmp_path / "a.png"), Label.REAL)], view, mean_engine, head, "mean", workers=1)
+    assert found[0] == pytest.approx(head.raw(mean_engine.run(view.tensor(np.stack(frames)))).mean())

@@ -1,0 +1,382 @@
+"""Descent: fixed losses for fixed steps, exact resume, and when it stops."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from assay.errors import RecipeError
+from assay.image.alter import T
+from assay.image.view import View
+from assay.learn import descend as module
+from assay.learn import tiles
+from assay.learn.batches import Batches
+from assay.learn.descend import Data, Machine, Training, descend, learning_rate, tuning_auc
+from assay.learn.recipe import Backbone, Crops, Descend, InfoNCE, Optimiser, Recipe, Stream, Tiles
+from assay.types import Sample
+
+CPU = Machine("cpu", bf16=False, workers=0)
+
+Split = Callable[[str], Data]
+
+
+def run(recipe: Recipe, data: Split, folder: Path, **options: Any) -> Training:
+    stream = recipe.streams[0]
+    return descend(stream, recipe.descend(stream.name), data("train"), data("tune"), folder, CPU, seed=0, **options)
+
+
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "a.epochs.jsonl").read_text().splitlines()]
+
+
+def weights(training: Training) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in training.parameters().items()}
+
+
+GOLDEN = [2.462486, 2.738565, 4.773995, 3.186232, 3.081239, 3.797671, 2.405578, 2.831998, 3.161972, 3.204734]
+"""Losses of ten steps of CoDE's training in small; the same to 1e-5 whatever vector instructions the processor has.
+
+To renew them, where a change means to move them (or a new Pillow or torch does): run the test below, copy the list that
+it prints when it fails, and say in the change log why they moved."""
+
+
+def test_ten_steps_of_the_papers_training_in_small_give_the_golden_losses(
+    samples: list[Sample], tmp_path: Path
+) -> None:
+    stream = Stream(name="a", view=View(size=64), backbone=Backbone(name="test_vit"))
+    stage = Descend(
+        stream="a",
+        loss=InfoNCE(temperature=0.1, multi_scale=0.5),
+        crops=Crops(global_area=(0.4, 1.0), local_area=(0.05, 0.4), local=32),
+        alter=T(max_ops=2, size=64, resize=71),
+        optimiser=Optimiser(learning_rate=2e-3, weight_decay=2e-5, warmup=5 / 150),
+        pairs=4,
+    )
+    # Tiles that hold their picture whole: where smaller ones are cut depends on the file's place and time.
+    store = tiles.build(samples, Tiles(side=256), tmp_path, seed=42, workers=0)
+    batches = Batches(store, samples, stage, stream.view.size, seed=42)
+    # The first ten of three hundred: the rate is still rising. Further on, rounding grows into differences.
+    training = Training(stream, stage, CPU, seed=42, total=300)
+    losses = [training.advance(batches[step]) for step in range(10)]
+    print([round(loss, 6) for loss in losses])
+    assert losses == pytest.approx(GOLDEN, abs=1e-4)
+    assert losses == training.losses
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+
+import torch
+
+from assay.learn import tiles
+from assay.learn.descend import Data, Machine, Training, descend
+from assay.learn.recipe import Recipe
+from assay.types import Label, Sample
+
+torch.set_num_threads(1)
+job = json.load(sys.stdin)
+stage = (recipe := Recipe.model_validate(job["recipe"])).descend("a")
+data = []
+for rows in job["rows"]:
+    samples = [Sample(place, Label(label), generator, source) for place, label, generator, source in rows]
+    data.append(Data(samples, tiles.build(samples, stage.tiles, Path(job["tiles"]), seed=0, workers=0)))
+advance = Training.advance
+
+
+def killed(training, batch):
+    loss = advance(training, batch)
+    if training.step == job["kill"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss
+
+
+Training.advance = killed
+descend(recipe.streams[0], stage, *data, Path(job["out"]), Machine("cpu", False, 0), seed=0)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_to_the_losses_of_one_that_was_not(
+    recipe: Recipe, data: Split, tmp_path: Path
+) -> None:
+    """Killed two steps after the second of four epochs, so two steps are lost and gone through again."""
+    recipe = recipe.set(descend__epochs=4)
+    sets = [data("train"), data("tune")]
+    job = {
+        "recipe": recipe.model_dump(mode="json"),
+        "rows": [[(s.place, int(s.label or 0), s.generator, s.source) for s in part.samples] for part in sets],
+        "tiles": str(sets[0].store.file.parent),
+        "out": str(tmp_path),
+        "kill": 8,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], input=json.dumps(job), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [entry["step"] for entry in epochs(tmp_path)] == [3, 6]
+    advanced = []
+    with pytest.MonkeyPatch.context() as patch:
+        advance = Training.advance
+
+        def counted(training: Training, batch: Any) -> float:
+            advanced.append(training.step)
+            return advance(training, batch)
+
+        patch.setattr(Training, "advance", counted)
+        resumed = run(recipe, data, tmp_path)
+    assert advanced == [6, 7, 8, 9, 10, 11]
+    (tmp_path / "whole").mkdir()
+    unbroken = run(recipe, data, tmp_path / "whole")
+    assert resumed.losses == pytest.approx(unbroken.losses, abs=1e-5)
+    assert len(unbroken.losses) == 12
+    assert [entry["step"] for entry in epochs(tmp_path)] == [3, 6, 9, 12]
+    assert (resumed.best, resumed.best_step) == (unbroken.best, unbroken.best_step)
+    for name, x in weights(unbroken).items():
+        assert torch.allclose(x, weights(resumed)[name], atol=1e-5)
+
+
+def test_checkpoints_come_within_the_seconds_asked_for(
+    recipe: Recipe, data: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[str, int]] = []
+    save = Training.save
+
+    def noting(training: Training, path: Path) -> None:
+        saved.append((path.name, training.step))
+        save(training, path)
+
+    monkeypatch.setattr(Training, "save", noting)
+    run(recipe, data, tmp_path, checkpoint_seconds=0.0)
+    assert [step for name, step in saved if name == "a.checkpoint.safetensors"] == [1, 2, 3, 4, 5, 6]
+    saved.clear()
+    run(recipe, data, tmp_path, resume=False, checkpoint_seconds=1e9)
+    assert [step for name, step in saved if name == "a.checkpoint.safetensors"] == [3, 6]
+
+
+def test_a_run_stops_at_its_last_step_with_the_best_weights(recipe: Recipe, data: Split, tmp_path: Path) -> None:
+    training = run(recipe, data, tmp_path)
+    assert training.step == training.total == len(training.losses) == 6
+    log = epochs(tmp_path)
+    assert [entry["step"] for entry in log] == [3, 6]
+    best = max(log, key=lambda entry: entry["tuning_auc"])
+    assert (training.best, training.best_step) == (best["tuning_auc"], best["step"])
+    assert log[0]["loss"] == pytest.approx(np.mean(training.losses[:3]))
+    again = Training(recipe.streams[0], recipe.descend("a"), CPU, seed=1, total=6)
+    again.load(tmp_path / "a.best.safetensors")
+    assert all(torch.equal(x, weights(training)[name]) for name, x in weights(again).items())
+
+
+def test_a_finished_run_is_taken_up_without_a_step(
+    recipe: Recipe, data: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(recipe, data, tmp_path)
+    monkeypatch.setattr(Training, "advance", None)
+    second = run(recipe, data, tmp_path)
+    assert second.losses == first.losses
+    assert (second.best, second.best_step, second.step) == (first.best, first.best_step, first.step)
+    assert all(torch.equal(x, weights(second)[name]) for name, x in weights(first).items())
+    assert len(epochs(tmp_path)) == 2
+
+
+def test_a_fresh_run_does_not_look_at_a_checkpoint(recipe: Recipe, data: Split, tmp_path: Path) -> None:
+    first = run(recipe, data, tmp_path)
+    (tmp_path / "a.checkpoint.safetensors").write_bytes(b"torn")
+    second = run(recipe, data, tmp_path, resume=False)
+    assert second.losses == pytest.approx(first.losses, abs=1e-5)
+    assert [entry["step"] for entry in epochs(tmp_path)] == [3, 6]
+
+
+def test_a_torn_checkpoint_is_refused_with_a_way_out(recipe: Recipe, data: Split, tmp_path: Path) -> None:
+    (tmp_path / "a.checkpoint.safetensors").write_bytes(b"torn")
+    with pytest.raises(RecipeError, match="begin anew with --fresh"):
+        run(recipe, data, tmp_path)
+
+
+def test_a_checkpoint_holds_all_of_a_training(recipe: Recipe, data: Split, tmp_path: Path) -> None:
+    stream, stage, train = recipe.streams[0], recipe.descend("a"), data("train")
+    batches = Batches(train.store, train.samples, stage, 32, seed=0)
+    one = Training(stream, stage, CPU, seed=0, total=6)
+    for step in range(3):
+        one.advance(batches[step])
+    one.best, one.best_step, one.seconds = 0.75, 3, 12.5
+    one.save(tmp_path / "a.safetensors")
+    other = Training(stream, stage, CPU, seed=99, total=1)
+    other.load(tmp_path / "a.safetensors")
+    assert (other.step, other.total, other.best, other.best_step, other.seconds) == (3, 6, 0.75, 3, 12.5)
+    assert other.losses == one.losses
+    other.seed = one.seed
+    assert [other.advance(batches[step]) for step in (3, 4)] == [one.advance(batches[step]) for step in (3, 4)]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Tuning figures that the next epochs will have."""
+    coming: list[float] = []
+    monkeypatch.setattr(module, "tuning_auc", lambda *_: coming.pop(0))
+    return coming
+
+
+def test_patience_counts_epochs_without_a_better_figure(
+    recipe: Recipe, data: Split, tmp_path: Path, figures: list[float]
+) -> None:
+    patient = recipe.set(descend__steps=1, descend__epochs=20, descend__patience=3)
+    figures += [0.6, 0.5, 0.7, 0.7, 0.65, 0.69, 0.9]
+    training = run(patient, data, tmp_path)
+    assert (training.step, training.best_step, training.best) == (6, 3, 0.7)
+    assert figures == [0.9]
+
+
+def test_a_resumed_run_has_only_the_patience_that_was_left(
+    recipe: Recipe, data: Split, tmp_path: Path, figures: list[float]
+) -> None:
+    patient = recipe.set(descend__steps=1, descend__epochs=20, descend__patience=3)
+    figures += [0.6, 0.5, 0.4]
+    with pytest.raises(IndexError):
+        run(patient, data, tmp_path)
+    figures += [0.3, 0.9]
+    assert run(patient, data, tmp_path).step == 4
+    # And a run whose patience is spent stays so.
+    assert run(patient, data, tmp_path).step == 4
+    assert figures == [0.9]
+
+
+def test_minutes_set_the_number_of_steps_from_the_speed_measured(
+    recipe: Recipe, data: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    advance = Training.advance
+
+    def slow(training: Training, batch: Any) -> float:
+        # The first two of the trial are slower: loaders start.
+        clock[0] += 50.0 if training.step < 2 and training.total == 6 else 2.0
+        return advance(training, batch)
+
+    monkeypatch.setattr(Training, "advance", slow)
+    monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    training = run(recipe, data, tmp_path, minutes=0.3)
+    assert training.step == training.total == 9
+    untimed = run(recipe.set(descend__epochs=3), data, tmp_path, resume=False)
+    assert training.losses == pytest.approx(untimed.losses, abs=1e-5)
+    assert run(recipe, data, tmp_path / "none", minutes=0.0).step == module.PROBE_STEPS
+
+
+def test_a_resumed_run_keeps_the_number_of_steps_it_began_with(
+    recipe: Recipe, data: Split, tmp_path: Path, figures: list[float]
+) -> None:
+    figures += [0.5]
+    with pytest.raises(IndexError):
+        run(recipe, data, tmp_path)
+    figures += [0.6]
+    assert run(recipe, data, tmp_path, minutes=1000.0).step == 6
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(recipe: Recipe, data: Split) -> None:
+    stream, stage, train = recipe.streams[0], recipe.descend("a"), data("train")
+    training = Training(stream, stage, CPU, seed=0, total=6)
+    with torch.no_grad():
+        training.aside.weight.fill_(math.inf)
+    before = weights(training)
+    with pytest.raises(RecipeError, match=r"the loss is (nan|inf) at step 0; .*learning_rate"):
+        training.advance(Batches(train.store, train.samples, stage, 32, seed=0)[0])
+    assert all(torch.equal(x, before[name]) for name, x in weights(training).items())
+    assert training.losses == []
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match="say --device cpu"):
+        Machine.here("cuda")
+    assert Machine.here("auto", workers=3).device == "cpu"
+    assert Machine.here("auto", workers=3).workers == 3
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has: has)
+        assert Machine.here("auto") == Machine("cuda", has, 2)
+    assert Machine.here("cpu", bf16=False) == Machine("cpu", False, 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"), [("avx2 avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx2 avx512f", False), (None, False)]
+)
+def test_bfloat16_is_taken_where_the_processor_has_it(
+    flags: str | None, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"flags : fpu {flags}\n")
+    found = module._cpu_has_bf16(cpuinfo)
+    assert found is has
+    monkeypatch.setattr(module, "_cpu_has_bf16", lambda: found)
+    assert Machine.here("cpu").bf16 is has
+    assert Machine.here("cpu", bf16=not has).bf16 is not has
+
+
+def test_bfloat16_keeps_weights_in_full_and_comes_near_the_loss_of_float32(recipe: Recipe, data: Split) -> None:
+    stream, stage, train = recipe.streams[0], recipe.descend("a"), data("train")
+    batch = Batches(train.store, train.samples, stage, 32, seed=0)[0]
+    full, half = (Training(stream, stage, Machine("cpu", bf16, 0), seed=0, total=6) for bf16 in (False, True))
+    losses = full.advance(batch), half.advance(batch)
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert {p.dtype for p in half.parameters().values()} == {torch.float32}
+
+
+def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
+    optimiser = Optimiser(learning_rate=1.0, warmup=0.2)
+    rates = [learning_rate(optimiser, step, 50) for step in range(50)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[10:] == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 40)) for step in range(40)])
+    assert rates[-1] < 0.01
+
+
+def test_norms_and_biases_are_free_of_weight_decay(recipe: Recipe) -> None:
+    training = Training(recipe.streams[0], recipe.descend("a"), CPU, seed=0, total=6)
+    decayed, free = training.optimiser.param_groups
+    assert decayed["weight_decay"] == recipe.descend("a").optimiser.weight_decay
+    assert free["weight_decay"] == 0
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in free["params"]} == {1}
+    assert len(decayed["params"]) + len(free["params"]) == len(training.parameters())
+
+
+def test_the_auxiliary_term_tells_the_classes_apart(recipe: Recipe, data: Split) -> None:
+    """Row 0 of its logits are the reals: a head that calls everything fake errs on them alone."""
+    train = data("train")
+    stream, stage = recipe.streams[0], recipe.descend("a")
+    training = Training(stream, stage, CPU, seed=0, total=6)
+    batch = Batches(train.store, train.samples, stage, 32, seed=0)[0]
+    plain = recipe.set(descend__loss__bce=0.0).descend("a")
+    bare = Training(stream, plain, CPU, seed=0, total=6).loss(batch, 0).item()
+    with torch.no_grad():
+        training.aside.weight.zero_()
+        training.aside.bias.fill_(3.0)
+    both = math.log1p(math.exp(3.0)), math.log1p(math.exp(-3.0))
+    assert training.loss(batch, 0).item() - bare == pytest.approx(sum(both) / 2, abs=1e-4)
+    only_reals = {view: pixels[[0, 1, 2, 3, 0, 1, 2, 3]] for view, pixels in batch.items()}
+    seen = training.embed(only_reals)
+    assert torch.allclose(seen["clean"][:4], seen["clean"][4:], atol=1e-5)
+
+
+def test_the_tuning_figure_is_that_of_a_linear_probe(recipe: Recipe, data: Split) -> None:
+    training = Training(recipe.streams[0], recipe.descend("a"), CPU, seed=0, total=6)
+    training.trunk.train()
+    figure = tuning_auc(training, data("train"), data("tune"))
+    # Dots at every second pixel are plain to see, even for random weights.
+    assert figure > 0.9
+    turned = Data(list(reversed(data("tune").samples)), data("tune").store)
+    assert tuning_auc(training, data("train"), turned) == pytest.approx(1 - figure)

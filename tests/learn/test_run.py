@@ -1,0 +1,143 @@
+"""A folder holds one run: it is taken up by that run alone, and cleared of nothing that is not its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from assay.errors import ManifestError, RecipeError
+from assay.learn.recipe import Recipe
+from assay.learn.rows import described, labels_of, learning_rows
+from assay.learn.run import Run, claim
+from assay.types import Label, Sample
+
+
+@pytest.fixture
+def rows(samples: list[Sample]) -> dict[str, list[Sample]]:
+    return learning_rows(samples)
+
+
+@pytest.fixture
+def run(recipe: Recipe, rows: dict[str, list[Sample]]) -> Run:
+    return Run.of(recipe, rows, seed=0)
+
+
+def test_a_run_is_taken_up_by_itself(run: Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        claim(tmp_path / "out", run, resume=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("change", ["recipe", "seed", "manifest", "order of the manifest", "count of the manifest"])
+def test_another_run_is_refused_and_told_what_differs(
+    change: str, run: Run, recipe: Recipe, rows: dict[str, list[Sample]], tmp_path: Path
+) -> None:
+    train = rows["train"]
+    other = {
+        "recipe": Run.of(recipe.set(descend__pairs=5), rows, 0),
+        "seed": Run.of(recipe, rows, 1),
+        "manifest": Run.of(recipe, rows | {"train": [dataclasses.replace(train[0], source="new"), *train[1:]]}, 0),
+        "order of the manifest": Run.of(recipe, rows | {"train": train[::-1]}, 0),
+        "count of the manifest": Run.of(recipe, rows | {"train": train[1:]}, 0),
+    }[change]
+    claim(tmp_path, run, resume=True)
+    word = change.split()[-1]
+    with pytest.raises(RecipeError, match=rf"holds a run with another {word}; give another folder, or --fresh"):
+        claim(tmp_path, other, resume=True)
+
+
+def test_what_is_for_the_reader_only_does_not_make_another_run(
+    run: Run, recipe: Recipe, rows: dict[str, list[Sample]], tmp_path: Path
+) -> None:
+    claim(tmp_path, run, resume=True)
+    claim(tmp_path, Run.of(recipe.set(name="tiny:variant", summary="Another word"), rows, 0), resume=True)
+
+
+def test_a_data_set_may_move_as_a_whole(
+    run: Run, recipe: Recipe, rows: dict[str, list[Sample]], tmp_path: Path
+) -> None:
+    claim(tmp_path, run, resume=True)
+    moved = {
+        split: [dataclasses.replace(sample, place=f"/elsewhere/{Path(sample.place).name}") for sample in part]
+        for split, part in rows.items()
+    }
+    claim(tmp_path, Run.of(recipe, moved, 0), resume=True)
+
+
+def test_the_note_of_an_earlier_version_is_understood(run: Run, tmp_path: Path) -> None:
+    """It had no hash of the manifest, and lacked fields that a recipe got since."""
+    note = run.model_dump(mode="json")
+    del note["manifest"]
+    del note["recipe"]["stages"][0]["loss"]["bce"]
+    old = run.model_copy(update={"recipe": run.recipe.set(descend__loss__bce=0.0)})
+    (tmp_path / "run.json").write_text(json.dumps(note))
+    claim(tmp_path, old, resume=True)
+    with pytest.raises(RecipeError, match="another recipe"):
+        claim(tmp_path, run, resume=True)
+
+
+def test_beginning_anew_removes_what_the_run_left_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    claim(tmp_path, run, resume=True)
+    for name in ("a.checkpoint.safetensors", "a.best.safetensors", "a.epochs.jsonl", "notes.txt"):
+        (tmp_path / name).write_text("left")
+    for name in ("bundle", "graphs", "tiles"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("left")
+    other = run.model_copy(update={"seed": 1})
+    claim(tmp_path, other, resume=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json", "tiles"]
+    claim(tmp_path, other, resume=True)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_with_something_else_in_it_is_left_alone(run: Run, tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RecipeError, match="is not empty and holds no run; give another folder"):
+        claim(tmp_path, run, resume=resume)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_note_that_is_torn_is_refused_with_a_way_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"recipe": ')
+    with pytest.raises(RecipeError, match=r"cannot be read, so its run cannot be taken up; .*--fresh"):
+        claim(tmp_path, run, resume=True)
+    claim(tmp_path, run, resume=False)
+    claim(tmp_path, run, resume=True)
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_training_and_tuning_rows_are_learnt_from(samples: list[Sample]) -> None:
+    others = [dataclasses.replace(sample, split=split) for sample in samples[:4] for split in ("test", "")]
+    rows = learning_rows([*others, *samples])
+    assert {split: len(part) for split, part in rows.items()} == {"train": 16, "tune": 8}
+    assert {sample.split for part in rows.values() for sample in part} == {"train", "tune"}
+
+
+def test_every_fault_of_a_manifest_is_listed(samples: list[Sample]) -> None:
+    unlabelled = dataclasses.replace(samples[2], label=None)
+    tune = [sample for sample in samples if sample.split == "tune" and sample.label == Label.REAL]
+    with pytest.raises(ManifestError) as caught:
+        learning_rows([*samples[:2], unlabelled, *samples[3:16], *tune])
+    assert caught.value.problems == (
+        f"{unlabelled.place}: no label",
+        "split 'tune' has 0 fake rows; training needs 2 or more of each class",
+    )
+
+
+def test_a_label_that_is_not_known_never_counts_as_real(samples: list[Sample]) -> None:
+    assert labels_of(samples[:4]).tolist() == [0, 1, 0, 1]
+    with pytest.raises(ManifestError, match="has no label"):
+        labels_of([dataclasses.replace(samples[0], label=None)])
+
+
+def test_a_card_counts_rows_by_split_class_and_source(rows: dict[str, list[Sample]]) -> None:
+    rows["tune"][0] = dataclasses.replace(rows["tune"][0], groups={"licence": "CC0"})
+    table = described(rows)
+    assert table["train"] == {"real": {"source 0": 4, "source 2": 4}, "fake": {"dots": 8}}
+    assert table["tune"]["fake"] == {"dots": 4}
+    assert table["licences"] == {"CC0": 1, "not recorded": 23}

@@ -1,0 +1,144 @@
+"""The views that training draws: the right size, from the right place, the same for the same chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from assay.image.align import Align
+from assay.image.alter import T
+from assay.learn.recipe import Crops, Descend
+from assay.learn.views import NAMES, draw, random_crop, random_region, resized_crop, sized
+from assay.types import Pixels
+
+PAPER = Descend(stream="code")
+NATIVE = Descend(
+    stream="code",
+    crops=Crops(base=96, local=32),
+    alter=T(max_ops=2, size=64, resize=None, crop="random"),
+    align=Align(probability=1.0, scale_probability=0.5),
+)
+
+
+def noise(height: int, width: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def lies_in(part: Pixels, whole: Pixels) -> bool:
+    """Whether some window of `whole` equals `part` to the bit."""
+    height, width = part.shape[:2]
+    return any(
+        np.array_equal(whole[top : top + height, left : left + width], part)
+        for top in range(whole.shape[0] - height + 1)
+        for left in range(whole.shape[1] - width + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "size", "local"), [(PAPER, 224, 96), (NATIVE, 64, 32)], ids=["paper", "native resolution"]
+)
+@pytest.mark.parametrize("shape", [(200, 300), (40, 500), (20, 20)])
+def test_every_picture_gives_four_views_of_the_asked_size(
+    stage: Descend, size: int, local: int, shape: tuple[int, int]
+) -> None:
+    views = draw(noise(*shape), stage, size, np.random.default_rng(0))
+    assert tuple(views) == NAMES
+    for name, pixels in views.items():
+        side = local if name == "local" else size
+        assert pixels.shape == (side, side, 3)
+        assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("stage", [PAPER, NATIVE], ids=["paper", "native resolution"])
+def test_the_same_chance_gives_the_same_views_and_another_gives_others(stage: Descend) -> None:
+    tile = noise(150, 150)
+    first, again, other = (draw(tile, stage, 64, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    for name in NAMES:
+        assert np.array_equal(first[name], again[name])
+        assert not np.array_equal(first[name], other[name])
+
+
+def test_the_clean_view_is_a_part_of_the_aligned_region_at_native_resolution() -> None:
+    tile = noise(160, 140)
+    for seed in range(4):
+        clean = draw(tile, NATIVE, 64, np.random.default_rng(seed))["clean"]
+        rng = np.random.default_rng(seed)
+        assert NATIVE.align is not None
+        aligned = NATIVE.align(random_region(tile, 96, rng), rng)
+        assert min(aligned.shape[:2]) >= 64
+        assert lies_in(clean, aligned)
+        assert not lies_in(clean, tile)
+
+
+def test_without_alignment_the_clean_view_is_a_part_of_the_picture() -> None:
+    tile = noise(120, 110)
+    stage = NATIVE.model_copy(update={"align": None})
+    assert lies_in(draw(tile, stage, 64, np.random.default_rng(3))["clean"], tile)
+
+
+def test_a_region_is_at_most_as_large_as_asked_and_lies_anywhere() -> None:
+    tile = noise(50, 90)
+    regions = [random_region(tile, 40, np.random.default_rng(seed)) for seed in range(30)]
+    assert {region.shape for region in regions} == {(40, 40, 3)}
+    assert len({region.tobytes() for region in regions}) > 20
+    assert all(lies_in(region, tile) for region in regions[:3])
+    assert random_region(tile, 60, np.random.default_rng(0)).shape == (50, 60, 3)
+    assert random_region(tile, None, np.random.default_rng(0)) is tile
+
+
+def test_a_region_smaller_than_the_crop_is_mirrored_about_its_middle() -> None:
+    tile = noise(20, 30)
+    crop = random_crop(tile, 40, np.random.default_rng(0))
+    assert crop.shape == (40, 40, 3)
+    assert np.array_equal(crop[10:30, 5:35], tile)
+    assert np.array_equal(crop[9, 5:35], tile[1])
+
+
+def test_another_output_size_keeps_the_ratio_of_resize_to_crop() -> None:
+    small = sized(T(max_ops=1, size=224, resize=248, operations=("blur",)), 96)
+    assert (small.size, small.resize) == (96, 106)
+    assert (small.max_ops, small.operations) == (1, ("blur",))
+    assert sized(T(size=128, resize=None), 64).resize is None
+
+
+@pytest.fixture(scope="module")
+def extents() -> Callable[[tuple[float, float]], list[tuple[float, float]]]:
+    """For many draws of a resized crop, the width and height in pixels of what it shows of a 250 x 250 region."""
+    ramp = np.zeros((250, 250, 3), np.uint8)
+    ramp[..., 0] = np.arange(250)
+    ramp[..., 1] = np.arange(250)[:, None]
+
+    def measure(area: tuple[float, float]) -> list[tuple[float, float]]:
+        found = []
+        for seed in range(150):
+            crop = resized_crop(ramp, 64, area, np.random.default_rng(seed)).astype(float)
+            # Away from the border, where bicubic resizing of a ramp is a ramp.
+            across = (crop[32, 60, 0] - crop[32, 3, 0]) / 57 * 64
+            down = (crop[60, 32, 1] - crop[3, 32, 1]) / 57 * 64
+            found.append((across, down))
+        return found
+
+    return measure
+
+
+@pytest.mark.parametrize("area", [(0.4, 1.0), (0.05, 0.4)])
+def test_areas_and_aspects_of_resized_crops_fill_their_range(
+    area: tuple[float, float], extents: Callable[[tuple[float, float]], list[tuple[float, float]]]
+) -> None:
+    found = extents(area)
+    shares = np.array([w * h / 250**2 for w, h in found])
+    aspects = np.array([w / h for w, h in found])
+    assert shares.min() > area[0] - 0.02
+    assert shares.max() < area[1] + 0.02
+    assert shares.min() < area[0] + 0.1 * (area[1] - area[0])
+    assert shares.max() > area[1] - 0.2 * (area[1] - area[0])
+    assert 3 / 4 - 0.05 < aspects.min() < 0.8
+    assert 4 / 3 + 0.07 > aspects.max() > 1.25
+
+
+def test_a_region_too_narrow_for_the_draw_gives_its_largest_centred_square() -> None:
+    region = noise(10, 400)
+    crop = resized_crop(region, 10, (0.9, 1.0), np.random.default_rng(0))
+    assert np.array_equal(crop, region[:, 195:205])

@@ -11,7 +11,7 @@ demo: $(JUDGE)/ready ## judge the sample pictures, or IMAGE=…
 	$(JUDGE)/bin/assay scan $(IMAGE)
 
 test: $(DEV)/ready check ## formatter, linter, types, imports, tests
-	$(DEV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2
 
 check: $(DEV)/ready
 	$(DEV)/bin/ruff format --check .

@@ -109,6 +109,7 @@ def test_a_store_is_taken_up_again_whole_or_in_part(pictures: list[Sample], tmp_
     assert len(decoded) == 3
     assert again.sha256 == whole.sha256
     assert part.sha256 == (whole.sha256[2], whole.sha256[0])
+    assert part.phashes == (whole.phashes[2], whole.phashes[0])
     for mine, theirs in ((0, 2), (1, 0)):
         assert [t.tobytes() for t in all_of(part, mine)] == [t.tobytes() for t in all_of(whole, theirs)]
 

@@ -35,6 +35,18 @@ def test_a_network_gives_embeddings_of_the_length_it_states_at_any_size(backbone
             assert torch.equal(trunk.embed(trunk.features(x)), trunk(x))
 
 
+def test_attention_is_read_from_vision_transformers_with_a_class_token() -> None:
+    told = {
+        "test_vit": {},
+        "eva02_tiny_patch14_224": {"img_size": 56, "depth": 1},
+        "vit_wee_patch16_reg1_gap_256": {"depth": 1},
+        "test_convnext": {},
+    }
+    sizes = {name: 56 if name.startswith("eva") else 48 for name in told}
+    found = {name: build(Backbone(name=name, fields=fields), sizes[name]).class_token for name, fields in told.items()}
+    assert list(found.values()) == [True, True, False, False]
+
+
 def test_the_papers_network_has_its_parameters_and_its_class_token() -> None:
     trunk = build(Backbone(), 224)
     assert trunk.dim == 192
@@ -50,6 +62,7 @@ def test_the_papers_network_has_its_parameters_and_its_class_token() -> None:
         (Backbone(name="vit_tini_patch16_224"), "no network called .*did you mean.* vit_tiny_patch16_224"),
         (Backbone(name="test_vit", fields={"dept": 3}), "cannot make test_vit"),
         (Backbone(name="test_vit", weights="/nowhere.safetensors"), "no weights at /nowhere.safetensors"),
+        (Backbone(name="xcit_nano_12_p16_224", fields={"depth": 1}), "features of xcit_nano_12_p16_224 make no map"),
     ],
 )
 def test_a_network_that_cannot_be_made_says_why(backbone: Backbone, message: str) -> None:

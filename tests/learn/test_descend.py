@@ -63,7 +63,7 @@ def test_ten_steps_of_the_papers_training_in_small_give_the_golden_losses(
         optimiser=Optimiser(learning_rate=2e-3, weight_decay=2e-5, warmup=5 / 150),
         pairs=4,
     )
-    # Tiles that hold their picture whole: where smaller ones are cut depends on the file's place and time.
+    # Tiles that hold their picture whole: where smaller ones are cut depends on how the encoder wrote the file.
     store = tiles.build(samples, Tiles(side=256), tmp_path, seed=42, workers=0)
     batches = Batches(store, samples, stage, stream.view.size, seed=42)
     # The first ten of three hundred: the rate is still rising. Further on, rounding grows into differences.

@@ -186,12 +186,13 @@ def test_stored_in_half_the_bytes_the_embedding_moves_by_less_than_the_stated_bo
 
 
 def test_a_weight_too_large_for_half_precision_is_kept_whole(tmp_path: Path) -> None:
-    trunk = network("trace_cnn")
+    trunk = network("test_vit")
     with torch.no_grad():
-        # Undone by the norm that follows, but for what overflows on the way.
-        trunk.network.body[0][0].weight.mul_(1e6)
-        trunk.network.body[0][1].running_var.mul_(1e12)
-        trunk.network.body[0][1].running_mean.mul_(1e6)
+        # Undone by the norm before it, but for what overflows in storage.
+        block = trunk.network.blocks[0]
+        block.attn.qkv.weight.mul_(1e7)
+        block.norm1.weight.mul_(1e-7)
+        block.norm1.bias.mul_(1e-7)
     for name, content in export(trunk, SIZE, "t", "fp16").items():
         (tmp_path / name).write_bytes(content)
     assert parity(trunk, Engine(tmp_path, "t", threads=1, device="cpu").run, SIZE) < 5e-3

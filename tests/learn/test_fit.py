@@ -62,10 +62,11 @@ def test_no_more_rows_are_taken_than_the_smaller_class_has(
 def test_the_seed_and_nothing_else_decides_what_a_head_is_fitted_on(
     recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
 ) -> None:
-    stage = Fit(stream="a", records=8, altered=1)
+    # All rows, so that the seed can show in where they are cut only, not in which are taken.
+    stage = Fit(stream="a", records=16, altered=1)
     one, again, other = (fitted(recipe, data("train"), mean_engine, stage, seed)[1] for seed in (0, 0, 1))
     assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
+    assert not np.allclose(np.sort(one, axis=0), np.sort(other, axis=0))
 
 
 def test_a_head_cannot_be_fitted_on_one_class(recipe: Recipe, data: Callable[[str], Data], mean_engine: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,13 @@ def test_what_a_killed_build_left_is_swept_away_but_not_what_one_is_writing(
 def test_tiles_cannot_be_written_to(pictures: list[Sample], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
         build(pictures, tmp_path / "tiles").tile(0, 0)[:] = 0
+
+
+def test_the_same_pictures_give_the_same_tiles_wherever_they_lie(pictures: list[Sample], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = [Sample(shutil.copy(sample.place, str(elsewhere)), sample.label) for sample in pictures]
+    here, there = build(pictures, tmp_path / "tiles"), build(moved, tmp_path / "others")
+    for row in range(len(pictures)):
+        for one, other in zip(all_of(here, row), all_of(there, row), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -174,7 +174,8 @@ def _halve(model: onnx.ModelProto) -> None:
             continue
         name = initializer.name
         values = numpy_helper.to_array(initializer)
-        half = values.astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
         if not np.isfinite(half).all():
             continue
         initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))

@@ -34,7 +34,7 @@ from assay.types import Pixels, Sample
 _SHOWN = 20
 _DEAD = 3600.0
 
-Job = tuple[str, Tiles, list[int]]
+Job = tuple[str, Tiles, int]
 """A picture's place, how to tile it, and the seed of where."""
 
 
@@ -105,7 +105,7 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
     part, index_part = file.with_suffix(f".{os.getpid()}.bin.part"), file.with_suffix(f".{os.getpid()}.json.part")
     try:
         with part.open("wb") as out:
-            table = _decode_all(samples, keys, tiles, out, seed=seed, workers=workers)
+            table = _decode_all(samples, tiles, out, seed=seed, workers=workers)
         index_part.write_text(json.dumps({"keys": keys} | table))
         part.replace(file)
         index_part.replace(index)
@@ -139,12 +139,12 @@ def _sweep(folder: Path) -> None:
 
 
 def _decode_all(
-    samples: Sequence[Sample], keys: Sequence[str], tiles: Tiles, out: IO[bytes], *, seed: int, workers: int
+    samples: Sequence[Sample], tiles: Tiles, out: IO[bytes], *, seed: int, workers: int
 ) -> dict[str, list[object]]:
     """Write every sample's tiles to `out`; returns the columns of the index."""
     table: dict[str, list[object]] = {"places": [], "sha256": [], "phashes": []}
     problems, offset = [], 0
-    jobs = [(sample.place, tiles, [seed, int(key, 16)]) for sample, key in zip(samples, keys, strict=True)]
+    jobs = [(sample.place, tiles, seed) for sample in samples]
     with Progress("decoding pictures", len(jobs)) as progress, _mapped(jobs, workers) as results:
         for i, decoded in enumerate(results):
             progress.step()
@@ -179,7 +179,9 @@ def _decoded(job: Job) -> Decoded | str:
         picture = decode(place)
     except InputError as error:
         return str(error)
-    cuts = cut_tiles(picture.pixels, tiles, np.random.default_rng(seed))
+    # By content, not by place: the same pictures give the same tiles wherever they lie.
+    rng = np.random.default_rng([seed, int(picture.sha256[:16], 16)])
+    cuts = cut_tiles(picture.pixels, tiles, rng)
     return Decoded(picture.sha256, perceptual_hash(picture.pixels), cuts)
 
 

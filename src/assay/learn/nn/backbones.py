@@ -9,6 +9,8 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from assay.errors import RecipeError, unknown
@@ -18,6 +20,9 @@ from assay.learn.recipe import Backbone
 
 OURS = {"trace_cnn": TraceCNN}
 
+READABLE = (VisionTransformer, Eva)
+"""Networks whose last block attends over all tokens, the class token among them."""
+
 _CLASSIFIERS = ("head.", "fc.", "classifier.")
 
 
@@ -26,7 +31,7 @@ class Trunk(nn.Module):
 
     Attributes:
         dim: length of the embedding.
-        class_token: whether the network has one, and its last block an attention that can be read.
+        class_token: whether the network has one, and attention of it to patches that can be read.
     """
 
     def __init__(self, front: Front, network: Any, dim: int) -> None:
@@ -34,9 +39,7 @@ class Trunk(nn.Module):
         self.front = front
         self.network = network
         self.dim = dim
-        blocks: Any = getattr(network, "blocks", None) or [None]
-        readable = hasattr(getattr(blocks[-1], "attn", None), "attn_drop")
-        self.class_token = readable and getattr(network, "cls_token", None) is not None
+        self.class_token = isinstance(network, READABLE) and network.cls_token is not None
 
     def features(self, x: Tensor) -> Tensor:
         """The network's last feature map (n, c, h, w), or its tokens (n, tokens, c)."""
@@ -56,7 +59,8 @@ def build(backbone: Backbone, size: int) -> Trunk:
     """The network of a recipe, for square inputs of `size` pixels (other sizes work in training).
 
     Raises:
-        RecipeError: no such network, or its weights do not fit or cannot be had; the message says how to get them.
+        RecipeError: no such network, one whose features make no map, or its weights do not fit or cannot be had; the
+            message says how to get them.
     """
     front = Front(backbone.front)
     if backbone.name in OURS:
@@ -75,18 +79,22 @@ def build(backbone: Backbone, size: int) -> Trunk:
                 f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
                 "and set backbone.weights to its path"
             ) from error
-        dim = _embedding_length(network, front.channels, size)
+        dim = _embedding_length(network, backbone.name, front.channels, size)
     if backbone.weights:
         _load(network, Path(backbone.weights), backbone.name)
     return Trunk(front, network, dim)
 
 
-def _embedding_length(network: nn.Module, channels: int, size: int) -> int:
+def _embedding_length(network: Any, name: str, channels: int, size: int) -> int:
     # Some networks (MobileNetV3) widen between `num_features` and the embedding, so ask the network itself.
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        length = int(network(torch.zeros(1, channels, size, size)).shape[1])
+        features = network.forward_features(torch.zeros(1, channels, size, size))
+        # Said now, not after hours of training.
+        if features.ndim != 4 and not hasattr(getattr(network, "patch_embed", None), "dynamic_feat_size"):
+            raise RecipeError(f"the features of {name} make no map, so a detector could not show where it looked")
+        length = int(network.forward_head(features, pre_logits=True).shape[1])
     network.train(was_training)
     return length
 

@@ -5,7 +5,7 @@ DEV := .venv
 IMAGE ?= samples/real samples/fake
 DATA ?= data/manifest.csv
 
-.PHONY: demo test check format bench torture study samples detector lock clean
+.PHONY: demo test check format bench torture samples detector lock clean
 
 demo: $(JUDGE)/ready ## judge the sample pictures, or IMAGE=…
 	$(JUDGE)/bin/assay scan $(IMAGE)

@@ -92,7 +92,7 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
         ManifestError: some pictures cannot be decoded; all are in `problems`.
     """
     keys = [_key(sample) for sample in samples]
-    how = hashlib.sha256(f"{tiles.model_dump_json()} {seed}".encode()).hexdigest()[:12]
+    how = hashlib.sha256(f"{tiles.model_dump_json()} {seed} by content".encode()).hexdigest()[:12]
     for index in sorted(folder.glob(f"tiles-{how}-*.json")):
         found = _taken(index, keys)
         if found is not None:

@@ -84,9 +84,11 @@ def main() -> None:
         description=_description(measured["seen"][0], measured["unseen"][0]),
         limits=LIMITS,
         data=detector.card.data | {"summary": _summary(samples)},
-        figures={"headline": _headline(measured)}
-        | detector.card.figures
-        | {name: figures for name, (_, figures) in measured.items()},
+        figures={
+            "headline": _headline(measured),
+            "signs": detector.card.figures["signs"],
+            **{name: figures for name, (_, figures) in measured.items()},
+        },
     )
     for name, (evaluation, _) in measured.items():
         print(f"# {name}\n\n{markdown(evaluation)}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +28,6 @@ def picture(seed: int, height: int = 48, width: int = 56) -> Pixels:
     draw = np.random.default_rng(seed)
     corners = Image.fromarray(draw.integers(0, 256, (2, 2, 3), dtype=np.uint8))
     return np.asarray(corners.resize((width, height), Image.Resampling.BILINEAR))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network waits longer for its threads than it computes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ message that says what happened and what to do next.
     ├── InputError      one input could not be judged; the others go on
     ├── BundleError     a detector on disk is torn, tampered with or of another version
     ├── ManifestError   a data set is not fit for use; `problems` lists every row
+    ├── LayoutError     a folder does not have the shape that a published data set has
     ├── OverlapError    an evaluation would test on rows that the detector was trained or tuned on
     ├── RecipeError     a recipe, or a value set on it, does not hold
     ├── OutputError     results cannot be written
@@ -54,6 +55,15 @@ class ManifestError(AssayError):
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class LayoutError(AssayError):
+    """A folder is not laid out as the data set that was named. The message says what was expected and what is there.
+
+    `kind`: layout, or unknown (no layout of that name, no such option).
+    """
+
+    kind = "layout"
 
 
 class OverlapError(AssayError):

@@ -82,21 +82,29 @@ class Sample:
     """One row of a data set: where a picture is and what is known of it.
 
     Args:
-        place: path of the file.
+        place: path of the file, or an address inside an archive (`assay.image.place`).
         label: what it is, or None where that is not known.
         generator: name of what made a fake; empty for reals.
-        source: where it was collected (a camera, a site, a repository).
-        origin: identity of the picture it was derived from, as a SHA-256. Crops, re-encodings and degraded copies of
-            one picture share it. Empty until the file's own hash is taken.
+        source: where it was collected (a camera, a site, a data set).
+        subject: who or what it shows; several are joined by "+", as in a face swap.
+        video: the clip it is a frame of.
+        frame: its place in that clip, counted from 0.
+        origin: identity of the picture it was derived from, as a SHA-256. Crops, re-encodings, frames and degraded
+            copies of one file share it. Empty until the file's own hash is taken.
+        sha256: of the file's bytes, 64 hexadecimal digits; empty where it was not taken.
         split: "train", "tune" (early stopping, calibration, thresholds) or "test".
-        groups: any further named groups (subject, video, frame, a subgroup column).
+        groups: any further columns (a subgroup, a licence, a compression).
     """
 
     place: str
     label: Label | None
     generator: str = ""
     source: str = ""
+    subject: str = ""
+    video: str = ""
+    frame: int | None = None
     origin: str = ""
+    sha256: str = ""
     split: str = ""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

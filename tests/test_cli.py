@@ -23,6 +23,8 @@ from typer.testing import CliRunner
 
 import assay
 from assay import cli
+from assay.cli import shell
+from assay.cli import train as training
 from assay.errors import AssayError, BundleError, InputError, ManifestError, MissingExtra, OverlapError, RecipeError
 from assay.judge import scan as scanning
 from assay.judge import sink
@@ -276,7 +278,7 @@ def test_a_reader_that_leaves_is_no_error(here: Path, bundle_folder: Path, flat:
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(240) in (cli.PIPE_CLOSED, cli.SOME_FAILED)
+    assert process.wait(240) in (shell.PIPE_CLOSED, shell.SOME_FAILED)
     assert b"Traceback" not in errors
     assert b"Broken" not in errors
 
@@ -644,7 +646,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def train(recipe: Any, samples: Any, out: Any, **options: Any) -> None:
         called.update(options, recipe=recipe, samples=samples, out=out)
 
-    monkeypatch.setattr(cli, "_trainer", lambda: train)
+    monkeypatch.setattr(training, "_trainer", lambda: train)
     return called
 
 

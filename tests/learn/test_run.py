@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.data.table import Table
 from assay.errors import ManifestError, RecipeError
 from assay.learn.recipe import Recipe
 from assay.learn.rows import described, labels_of, learning_rows
@@ -16,12 +17,12 @@ from assay.types import Label, Sample
 
 
 @pytest.fixture
-def rows(samples: list[Sample]) -> dict[str, list[Sample]]:
+def rows(samples: list[Sample]) -> dict[str, Table]:
     return learning_rows(samples)
 
 
 @pytest.fixture
-def run(recipe: Recipe, rows: dict[str, list[Sample]]) -> Run:
+def run(recipe: Recipe, rows: dict[str, Table]) -> Run:
     return Run.of(recipe, rows, seed=0)
 
 
@@ -33,7 +34,7 @@ def test_a_run_is_taken_up_by_itself(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["recipe", "seed", "manifest", "order of the manifest", "count of the manifest"])
 def test_another_run_is_refused_and_told_what_differs(
-    change: str, run: Run, recipe: Recipe, rows: dict[str, list[Sample]], tmp_path: Path
+    change: str, run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
 ) -> None:
     train = rows["train"]
     other = {
@@ -50,14 +51,14 @@ def test_another_run_is_refused_and_told_what_differs(
 
 
 def test_what_is_for_the_reader_only_does_not_make_another_run(
-    run: Run, recipe: Recipe, rows: dict[str, list[Sample]], tmp_path: Path
+    run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
 ) -> None:
     claim(tmp_path, run, resume=True)
     claim(tmp_path, Run.of(recipe.set(name="tiny:variant", summary="Another word"), rows, 0), resume=True)
 
 
 def test_a_data_set_may_move_as_a_whole(
-    run: Run, recipe: Recipe, rows: dict[str, list[Sample]], tmp_path: Path
+    run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
 ) -> None:
     claim(tmp_path, run, resume=True)
     moved = {
@@ -135,9 +136,9 @@ def test_a_label_that_is_not_known_never_counts_as_real(samples: list[Sample]) -
         labels_of([dataclasses.replace(samples[0], label=None)])
 
 
-def test_a_card_counts_rows_by_split_class_and_source(rows: dict[str, list[Sample]]) -> None:
-    rows["tune"][0] = dataclasses.replace(rows["tune"][0], groups={"licence": "CC0"})
-    table = described(rows)
+def test_a_card_counts_rows_by_split_class_and_source(rows: dict[str, Table]) -> None:
+    licences = ["CC0"] + [""] * (len(rows["tune"]) - 1)
+    table = described(rows | {"tune": rows["tune"].with_column("licence", licences)})
     assert table["train"] == {"real": {"source 0": 4, "source 2": 4}, "fake": {"dots": 8}}
     assert table["tune"]["fake"] == {"dots": 4}
     assert table["licences"] == {"CC0": 1, "not recorded": 23}

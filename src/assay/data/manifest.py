@@ -1,13 +1,16 @@
-"""A data set as a table: one row a picture, read whole and checked before any work starts.
+"""A data set as a file: one row a picture, read whole and checked before any work starts.
 
-A manifest is a CSV file (UTF-8, `.csv` or `.csv.gz`) whose first row names the columns:
+A manifest is a CSV table (UTF-8, `.csv` or `.csv.gz`) whose first row names the columns, or a Parquet table
+(`.parquet`, with the extra "data"):
 
 | column | holds |
 |---|---|
-| `path` | the picture's file, relative to the manifest's folder (required) |
+| `path` | the picture: a file, or an address inside an archive, relative to the manifest's folder (required) |
 | `label` | `real` or `fake` (or `0`, `1`); empty where it is not known (required) |
 | `generator` | what made a fake |
 | `source` (or `source_repo`) | where it was collected |
+| `subject` | who or what it shows; several joined by `+` |
+| `video`, `frame` | the clip it is a frame of, and which, counted from 0 |
 | `split` | `train`, `tune` (or `val`), `test`, or empty |
 | `origin` | SHA-256 of the picture it was derived from; shared by its crops, re-encodings and degraded copies |
 | `sha256` | SHA-256 of the file; also its origin where nothing else says it |
@@ -24,30 +27,39 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
-from assay.errors import ManifestError, unknown
+import numpy as np
+import numpy.typing as npt
+
+from assay.data import faults
+from assay.data.table import FIELDS, OWN, TEXT, UNKNOWN, Table, Text
+from assay.errors import ManifestError, MissingExtra, unknown
 from assay.types import Label, Sample
 
 LABELS = {"real": Label.REAL, "fake": Label.FAKE, "0": Label.REAL, "1": Label.FAKE, "": None}
 SPLITS = {"train": "train", "tune": "tune", "val": "tune", "test": "test", "": ""}
-OWN = ("path", "label", "generator", "source", "origin", "split")
+SUFFIXES = (".csv", ".gz", ".parquet")
 
-_HASH = re.compile(r"[0-9a-fA-F]{64}\Z")
+Block = tuple[dict[str, Text], npt.NDArray[np.int64]]
+"""Columns of consecutive rows, and the rows' numbers."""
+
 _SHOWN = 20
-_HEAD = 4096
+_BLOCK = 1 << 16
 
 
-def read(path: str | os.PathLike[str], *, check: bool = True) -> list[Sample]:
+def read(path: str | os.PathLike[str], *, check: bool = True, strict: bool = True) -> Table:
     """Read a manifest, in the order of its rows.
 
     Args:
-        path: a `.csv` or `.csv.gz` file.
+        path: a `.csv`, `.csv.gz` or `.parquet` file.
         check: also look at the files themselves: that each exists, and that no file of the training or tuning rows
             stands, byte for byte, among the test rows. Everything the table alone can tell is always checked.
+        strict: refuse a table with any fault. Otherwise what can be read is kept (an unknown label or split as not
+            known, a row without a path not at all), and `problems` of the table lists the faults.
 
     Returns:
         One sample a row; `place` is the file's path with the manifest's folder in front.
@@ -55,150 +67,197 @@ def read(path: str | os.PathLike[str], *, check: bool = True) -> list[Sample]:
     Raises:
         ManifestError: the table cannot be read, or any row is at fault. `problems` lists every fault found, with its
             row; the header is row 1, as in a spreadsheet.
+        MissingExtra: a Parquet table, without the extra "data".
     """
-    table = Path(path)
-    header, lines = _table(table)
-    problems = _header_problems(header)
-    if problems:
-        raise _refusal(table, problems)
-    numbered: list[tuple[int, Sample]] = []
-    for row, line in lines:
-        if len(line) != len(header):
-            problems.append(
-                f"row {row}: {len(line)} fields under {len(header)} columns; quote fields that hold a comma"
-            )
-            continue
-        cells = dict(
-            zip(
-                header,
-                (cell.strip() if name != "path" else cell for name, cell in zip(header, line, strict=True)),
-                strict=True,
-            )
-        )
-        sample = _sample(cells, table.parent, row, problems)
-        if sample is not None:
-            numbered.append((row, sample))
-    if not lines:
+    file = Path(path)
+    problems: list[str] = []
+    blocks, labels, numbers = [], [], []
+    for columns, rows in _blocks(file, problems):
+        kept, block, known = _settled(columns, rows, file.parent, problems, strict=strict)
+        blocks.append(block)
+        labels.append(known)
+        numbers.append(rows[kept])
+    if not blocks:
         problems.append("no rows under the header")
-    problems += _repeated_paths(numbered)
-    problems += _shared_across_splits(numbered, "origin", lambda sample: sample.origin)
-    problems += _shared_across_splits(numbered, "sha256", lambda sample: sample.groups.get("sha256", ""))
+        raise _refusal(file, problems)
+    table = Table.joined(blocks, np.concatenate(labels), np.concatenate(numbers))
+    problems += faults.repeated_paths(table)
+    for name in faults.HASHES:
+        problems += faults.shared_across_splits(table, name)
     if check:
-        problems += _file_problems(numbered)
-    if problems:
-        raise _refusal(table, problems)
-    return [sample for _, sample in numbered]
+        problems += faults.of_files(table)
+    if problems and strict:
+        raise _refusal(file, problems)
+    table.problems = tuple(problems)
+    return table
 
 
 def write(path: str | os.PathLike[str], samples: Iterable[Sample]) -> None:
-    """Write a manifest that `read` gives back as the same samples.
+    """Write a manifest that `read` gives back as the same samples; the suffix names the format, as there.
 
     Files below the manifest's folder are named relative to it, so that the folder can move; others by their absolute
     path. The file appears whole or not at all.
 
     Raises:
         ManifestError: a group has the name of one of the manifest's own columns, or a path is not valid Unicode.
+        MissingExtra: a Parquet table, without the extra "data".
     """
-    table = Path(path)
-    rows = list(samples)
-    extra = list(dict.fromkeys(name for sample in rows for name in sample.groups))
-    clash = sorted(set(extra) & set(OWN))
-    if clash:
-        raise ManifestError(f"a group cannot be called {clash[0]!r}, which is a column of every manifest; rename it")
-    text = io.StringIO(newline="")
-    # RFC 4180's line ends, because the csv module quotes a stray \r or \n only where the line end holds it.
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow([*OWN, *extra])
-    for sample in rows:
-        label = "" if sample.label is None else sample.label.name.lower()
-        place = _relative(Path(sample.place), table.parent)
-        own = [place, label, sample.generator, sample.source, sample.origin, sample.split]
-        writer.writerow([*own, *(sample.groups.get(name, "") for name in extra)])
+    file = Path(path)
+    _check_suffix(file)
+    table = Table.of(samples)
+    columns = {"path": _relative(table.column("path"), file.parent), "label": table.column("label")}
+    columns |= {name: table.column(name) for name in (*FIELDS, *table.groups)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        data = text.getvalue().encode()
-    except UnicodeEncodeError as error:
-        raise ManifestError(
-            f"{table}: a name is not valid Unicode ({error.object[error.start :][:40]!r}); rename the file"
-        ) from error
-    if table.suffix == ".gz":
-        data = gzip.compress(data, mtime=0)
-    table.parent.mkdir(parents=True, exist_ok=True)
-    temporary = table.with_name(f".{table.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(table)
+        if file.suffix.lower() == ".parquet":
+            pyarrow, parquet = _parquet()
+            parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+        else:
+            with temporary.open("wb") as raw:
+                _write_csv(raw, columns, zipped=file.suffix.lower() == ".gz")
+        temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def select(
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     *,
     split: str | Collection[str] | None = None,
     label: Label | None = None,
     **groups: str | Collection[str],
-) -> list[Sample]:
+) -> Table:
     """The samples for which everything named holds, in their order.
 
     Args:
         split: one split or several.
         label: a class; None takes all rows, those of unknown class too.
-        groups: `generator`, `source`, `origin` or any group, each with the value or values wanted.
+        groups: any column, each with the value or values wanted.
 
     Raises:
-        ManifestError: no sample has a group of that name.
+        ManifestError: there is no such column.
     """
-    known = {"generator", "source", "origin"}.union(*(sample.groups for sample in samples))
-    for name in groups:
-        if samples and name not in known:
-            raise ManifestError(unknown("group", name, known))
-    wanted = {name: _values(value) for name, value in groups.items()}
-    if split is not None:
-        wanted["split"] = _values(split)
-    return [
-        sample
-        for sample in samples
-        if (label is None or sample.label == label)
-        and all(field(sample, name) in values for name, values in wanted.items())
-    ]
+    table = Table.of(samples)
+    wanted = dict(groups) if split is None else {"split": split, **groups}
+    kept = np.ones(len(table), np.bool_) if label is None else table.labels == int(label)
+    for name, value in wanted.items():
+        if len(table) and name not in (*OWN, *table.groups):
+            raise ManifestError(unknown("column", name, {*OWN, *table.groups}))
+        values = [value] if isinstance(value, str) else list(value)
+        if len(table):
+            kept &= np.isin(table.column(name), np.array(values, TEXT))
+    return table[kept]
 
 
-def field(sample: Sample, name: str) -> str:
-    """What a sample says under a column's name: `generator`, `source`, `origin`, `split` or a group; else empty."""
-    if name in ("generator", "source", "origin", "split"):
-        return str(getattr(sample, name))
-    return sample.groups.get(name, "")
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _values(value: str | Collection[str]) -> frozenset[str]:
-    return frozenset([value] if isinstance(value, str) else value)
+def _check_suffix(file: Path) -> None:
+    if file.suffix.lower() not in SUFFIXES:
+        raise ManifestError(f"{file}: a manifest is a .csv, .csv.gz or .parquet file; export this table as one")
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and the rows that are not blank, each with its number (the header's is 1)."""
-    if path.suffix.lower() not in (".csv", ".gz"):
-        raise ManifestError(f"{path}: a manifest is a .csv or .csv.gz file; export this table as CSV")
+def _blocks(file: Path, problems: list[str]) -> Iterator[Block]:
+    """The table's text, some thousand rows at a time."""
+    _check_suffix(file)
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        if file.suffix.lower() == ".parquet":
+            yield from _parquet_blocks(file)
+        elif file.suffix.lower() == ".gz":
+            with gzip.open(file, "rt", encoding="utf-8-sig", newline="") as lines:
+                yield from _csv_blocks(file, lines, problems)
+        else:
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                yield from _csv_blocks(file, lines, problems)
     except FileNotFoundError as error:
-        raise ManifestError(f"{path}: no such manifest; check the path") from error
+        raise ManifestError(f"{file}: no such manifest; check the path") from error
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save the table as CSV in UTF-8") from error
+        raise ManifestError(f"{file}: not UTF-8 ({error.reason}); save the table as CSV in UTF-8") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ManifestError(f"{path}: the gzip file is torn or is none ({error}); make it again") from error
+        raise ManifestError(f"{file}: the gzip file is torn or is none ({error}); make it again") from error
     except csv.Error as error:
-        raise ManifestError(f"{path}: not a CSV table ({error}); check its quotes") from error
+        raise ManifestError(f"{file}: not a CSV table ({error}); check its quotes") from error
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise ManifestError(f"{file}: cannot be read ({error.strerror}); check the path and its permissions") from error
+
+
+def _csv_blocks(file: Path, lines: IO[str], problems: list[str]) -> Iterator[Block]:
+    reader = csv.reader(lines, strict=True)
+    header = [name.strip() for name in next(reader, [])]
+    if not header:
+        raise ManifestError(f"{file}: the file is empty; its first row must name the columns path and label")
+    _check_header(file, header)
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(reader, start=2):
+        if not line:
+            continue
+        if len(line) != len(header):
+            problems.append(
+                f"row {number}: {len(line)} fields under {len(header)} columns; quote fields that hold a comma"
+            )
+            continue
+        rows.append(line)
+        numbers.append(number)
+        if len(rows) == _BLOCK:
+            yield _block(header, rows), np.array(numbers)
+            rows, numbers = [], []
+    if rows or problems:
+        yield _block(header, rows), np.array(numbers, np.int64)
+
+
+def _block(header: Sequence[str], rows: list[list[str]]) -> dict[str, Text]:
     if not rows:
-        raise ManifestError(f"{path}: the file is empty; its first row must name the columns path and label")
-    header = [name.strip() for name in rows[0]]
-    return header, [(row, line) for row, line in enumerate(rows[1:], start=2) if line]
+        return {name: np.zeros(0, TEXT) for name in header}
+    columns = {name: np.array(cells, TEXT) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}
+    return {name: column if name == "path" else np.strings.strip(column) for name, column in columns.items()}
 
 
-def _header_problems(header: Sequence[str]) -> list[str]:
+def _parquet_blocks(file: Path) -> Iterator[Block]:
+    pyarrow, parquet = _parquet()
+    try:
+        with parquet.ParquetFile(file) as table:
+            types = {name: table.schema_arrow.field(name).type for name in table.schema_arrow.names}
+            _check_header(file, list(types))
+            for name, kind in types.items():
+                if (
+                    pyarrow.types.is_nested(kind)
+                    or pyarrow.types.is_binary(kind)
+                    or pyarrow.types.is_large_binary(kind)
+                ):
+                    raise ManifestError(
+                        f"{file}: column {name!r} holds {kind}, not text; a table with pictures inside is read by "
+                        "`assay data read columns`"
+                    )
+            start = 2
+            for batch in table.iter_batches(_BLOCK):
+                columns = {name: _as_text(batch.column(name), pyarrow) for name in types}
+                yield columns, np.arange(start, start + len(batch))
+                start += len(batch)
+    except pyarrow.ArrowInvalid as error:
+        raise ManifestError(f"{file}: torn or no Parquet table ({str(error)[:100]}); write it again") from error
+
+
+def _as_text(column: Any, pyarrow: Any) -> Text:
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pyarrow.types.is_boolean(column.type):
+        column = column.cast(pyarrow.int8())
+    cells = column.cast(pyarrow.string()).fill_null("")
+    return np.strings.strip(cells.to_numpy(zero_copy_only=False).astype(TEXT))
+
+
+def _parquet() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtra("a manifest in Parquet", "data") from None
+    return pyarrow, parquet
+
+
+def _check_header(file: Path, header: Sequence[str]) -> None:
     problems = [
         f"row 1: no column {name!r}; the header names: {', '.join(header)}"
         for name in ("path", "label")
@@ -207,144 +266,118 @@ def _header_problems(header: Sequence[str]) -> list[str]:
     problems += [
         f"row 1: column {name!r} stands there twice" for name in dict.fromkeys(header) if header.count(name) > 1
     ]
-    return problems
+    if problems:
+        raise _refusal(file, problems)
 
 
-def _sample(cells: Mapping[str, str], folder: Path, row: int, problems: list[str]) -> Sample | None:
-    """A row as a sample; what is wrong with it goes to `problems`."""
-    before = len(problems)
-    groups = dict(cells)
-    place = groups.pop("path")
-    label = groups.pop("label").lower()
-    split = groups.pop("split", "").lower()
-    if not place:
-        problems.append(f"row {row}: no path")
-    if "\0" in place:
-        problems.append(f"row {row}: the path holds a NUL byte")
-    if label not in LABELS:
-        problems.append(f"row {row}: {unknown('label', label, ('real', 'fake', '0', '1'))}")
-    if split not in SPLITS:
-        problems.append(f"row {row}: {unknown('split', split, ('train', 'tune', 'val', 'test'))}")
-    for name in ("origin", "sha256"):
-        if groups.get(name) and not _HASH.match(groups[name]):
-            problems.append(f"row {row}: {name} must be 64 hexadecimal digits, not {groups[name]!r}")
-    origin = groups.pop("origin").lower() if "origin" in groups else _origin_of(groups)
-    origin = origin or groups.get("sha256", "").lower()
-    source = groups.pop("source") if "source" in groups else groups.pop("source_repo", "")
-    if len(problems) > before:
-        return None
-    return Sample(
-        place=str(folder / place),
-        label=LABELS[label],
-        generator=groups.pop("generator", ""),
-        source=source,
-        origin=origin,
-        split=SPLITS[split],
-        groups=groups,
-    )
-
-
-def _origin_of(cells: Mapping[str, str]) -> str:
-    """The identity of an original that is named by repository, commit and path, so that two crops of it share it."""
-    parts = [cells.get(name, "") for name in ("source_repo", "commit", "source_path")]
-    if not all(parts):
-        return ""
-    return hashlib.sha256("{}@{}:{}".format(*parts).encode()).hexdigest()
-
-
-def _repeated_paths(numbered: Iterable[tuple[int, Sample]]) -> list[str]:
-    problems = []
-    first: dict[str, int] = {}
-    for row, sample in numbered:
-        place = os.path.normpath(sample.place)
-        if place in first:
-            problems.append(f"row {row}: the same path as row {first[place]}: {sample.place}")
-        else:
-            first[place] = row
-    return problems
-
-
-def _shared_across_splits(numbered: Iterable[tuple[int, Sample]], what: str, key: Callable[[Sample], str]) -> list[str]:
-    """Test rows that share `key` with a training or tuning row."""
-    seen: dict[str, tuple[int, str]] = {}
-    tested: list[tuple[int, str]] = []
-    for row, sample in numbered:
-        name = key(sample).lower()
-        if not name:
-            continue
-        if sample.split == "test":
-            tested.append((row, name))
-        elif sample.split:
-            seen.setdefault(name, (row, sample.split))
-    return [
-        f"row {row}: a test row with the same {what} as row {seen[name][0]} ({seen[name][1]})"
-        for row, name in tested
-        if name in seen
+def _settled(
+    columns: Mapping[str, Text], rows: Any, folder: Path, problems: list[str], *, strict: bool
+) -> tuple[Any, dict[str, Text], Any]:
+    """A block in our own words: which rows are kept, their columns, their labels; faults go to `problems`."""
+    own = dict(columns)
+    label = np.strings.lower(own.pop("label"))
+    split = np.strings.lower(own.pop("split", np.zeros(len(label), TEXT)))
+    found = {
+        "path": faults.of_paths(own["path"]),
+        "label": faults.of_values("label", label, LABELS),
+        "split": faults.of_values("split", split, SPLITS),
+        "frame": faults.of_frames(own["frame"]) if "frame" in own else {},
+        **{name: faults.of_hash(name, own[name]) for name in faults.HASHES if name in own},
+    }
+    problems += [
+        f"row {rows[i]}: {told}" for i, told in sorted((i, told) for part in found.values() for i, told in part.items())
     ]
+    for name in ("frame", *faults.HASHES):
+        if found.get(name):
+            own[name] = own[name].copy()
+            own[name][list(found[name])] = ""
+    numbers = {word: UNKNOWN if value is None else int(value) for word, value in LABELS.items()}
+    labels = _mapped(label, numbers, UNKNOWN, np.int8)
+    own["split"] = _mapped(split, SPLITS, "", TEXT)
+    digest = np.strings.lower(own["sha256"]) if "sha256" in own else np.zeros(len(label), TEXT)
+    if "sha256" in own:
+        own["sha256"] = digest
+    origin = np.strings.lower(own["origin"]) if "origin" in own else _origins(own)
+    own["origin"] = np.where(origin == "", digest, origin)
+    if "source" not in own and "source_repo" in own:
+        own["source"] = own.pop("source_repo")
+    own["path"] = _placed(own["path"], folder)
+    kept = np.ones(len(label), np.bool_)
+    # A row at fault would only cause faults that follow from it; a lenient reading keeps what names a file.
+    kept[list(set().union(*found.values()) if strict else found["path"])] = False
+    return kept, {name: column[kept] for name, column in own.items()}, labels[kept]
 
 
-def _file_problems(numbered: Sequence[tuple[int, Sample]]) -> list[str]:
-    problems = []
-    sizes: dict[int, list[tuple[int, Sample]]] = {}
-    for row, sample in numbered:
-        path = Path(sample.place)
-        try:
-            if not path.is_file():
-                state = "not a file" if path.exists() else "no such file"
-                problems.append(f"row {row}: {state}: {sample.place}")
-                continue
-            sizes.setdefault(path.stat().st_size, []).append((row, sample))
-        except OSError as error:
-            problems.append(f"row {row}: cannot be looked at ({error.strerror}): {sample.place}")
-    for group in sizes.values():
-        problems += _twins_across_splits(group)
-    return problems
+def _mapped(column: Text, values: Mapping[str, Any], otherwise: Any, dtype: Any) -> Any:
+    words, places = np.unique(column, return_inverse=True)
+    return np.array([values.get(str(word), otherwise) for word in words], dtype)[places]
 
 
-def _twins_across_splits(group: Sequence[tuple[int, Sample]]) -> list[str]:
-    """Test files with the bytes of a training or tuning file, among files of one size.
-
-    Reads the head of each file first: files of equal size are common, files of equal head are not.
-    """
-    if not _across(sample for _, sample in group):
-        return []
-    heads: dict[str, list[tuple[int, Sample]]] = {}
-    for row, sample in group:
-        heads.setdefault(_digest(sample.place, whole=False), []).append((row, sample))
-    alike = sorted(
-        (pair for part in heads.values() if _across(sample for _, sample in part) for pair in part),
-        key=lambda pair: pair[0],
+def _origins(columns: Mapping[str, Text]) -> Text:
+    """The identity of an original that is named by repository, commit and path, so that two crops of it share it."""
+    rows = len(columns["path"])
+    named = [columns.get(name) for name in ("source_repo", "commit", "source_path")]
+    if any(column is None for column in named):
+        return np.zeros(rows, TEXT)
+    return np.array(
+        [
+            hashlib.sha256("{}@{}:{}".format(*parts).encode()).hexdigest() if all(parts) else ""
+            for parts in zip(*(column.tolist() for column in named if column is not None), strict=True)
+        ],
+        TEXT,
     )
-    return _shared_across_splits(alike, "bytes", lambda sample: _digest(sample.place, whole=True))
 
 
-def _across(samples: Iterable[Sample]) -> bool:
-    """Whether some are test rows and some are training or tuning rows."""
-    return len({sample.split == "test" for sample in samples if sample.split}) == 2
+def _placed(paths: Text, folder: Path) -> Text:
+    """Paths with the manifest's folder in front, as pathlib would write them."""
+    plain = np.strings.find(paths, "./") < 0
+    plain &= ~np.strings.startswith(paths, "/") & (np.strings.find(paths, "//") < 0) & ~np.strings.endswith(paths, "/")
+    front = f"{folder}/" if str(folder) != "." else ""
+    placed = np.strings.add(front, paths) if front else paths.copy()
+    for row in np.flatnonzero(~plain if os.sep == "/" else np.ones(len(paths), np.bool_)):
+        placed[row] = str(folder / str(paths[row]))
+    return np.asarray(placed, TEXT)
 
 
-def _digest(place: str, *, whole: bool) -> str:
-    try:
-        with Path(place).open("rb") as file:
-            if whole:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-            return hashlib.sha256(file.read(_HEAD)).hexdigest()
-    except OSError:
-        # A file that cannot be read is the judging's to report; here it is only unlike every other.
-        return f"unreadable {place}"
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _relative(place: Path, folder: Path) -> str:
+def _write_csv(raw: IO[bytes], columns: Mapping[str, Text], *, zipped: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        # No name and no time of writing inside: the same rows give the same bytes.
+        out: Any = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0)) if zipped else raw
+        text = stack.enter_context(io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=False))
+        # RFC 4180's line ends, because the csv module quotes a stray \r or \n only where the line end holds it.
+        writer = csv.writer(text, lineterminator="\r\n")
+        writer.writerow(columns)
+        for start in range(0, len(columns["path"]), _BLOCK):
+            cells = (column[start : start + _BLOCK].tolist() for column in columns.values())
+            writer.writerows(zip(*cells, strict=True))
+
+
+def _relative(paths: Text, folder: Path) -> Text:
+    """Paths as a manifest in `folder` names them."""
+    front = f"{folder}/"
+    told = np.zeros(len(paths), TEXT)
+    inside = np.strings.startswith(paths, front) & (np.strings.find(paths, "./") < 0)
+    told[inside] = np.strings.slice(paths[inside], len(front), None)
+    resolved = folder.resolve()
+    for row in np.flatnonzero(~inside):
+        told[row] = _one_relative(Path(str(paths[row])), folder, resolved)
+    return told
+
+
+def _one_relative(path: Path, folder: Path, resolved: Path) -> str:
     with contextlib.suppress(ValueError):
-        return place.relative_to(folder).as_posix()
+        return path.relative_to(folder).as_posix()
     with contextlib.suppress(ValueError):
-        return place.resolve().relative_to(folder.resolve()).as_posix()
-    return str(place.resolve())
+        return path.resolve().relative_to(resolved).as_posix()
+    return str(path.resolve())
 
 
-def _refusal(table: Path, problems: Sequence[str]) -> ManifestError:
+def _refusal(file: Path, problems: Sequence[str]) -> ManifestError:
     shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
     more = len(problems) - _SHOWN
     rest = f"\n  … and {more} more" if more > 0 else ""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return ManifestError(f"{table}: {count}; nothing was done. Mend the rows and run again:\n{shown}{rest}", problems)
+    return ManifestError(f"{file}: {count}; nothing was done. Mend the rows and run again:\n{shown}{rest}", problems)

@@ -46,7 +46,7 @@ from PIL import (
 )
 
 from assay.errors import InputError, MissingExtra
-from assay.image import colour, container
+from assay.image import colour, container, place
 from assay.image.quiet import quiet
 from assay.types import Picture, Pixels
 
@@ -125,6 +125,10 @@ def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
 
 
 def _read(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    if isinstance(path, str) and place.split(path)[1]:
+        data = place.read(path, limits.bytes + 1)
+        _check_bytes(len(data), limits)
+        return data
     try:
         _check_regular(os.stat(path))  # noqa: PTH116 (a bytes path is allowed here, and Path would refuse it)
         # The file may have been exchanged since: with O_NONBLOCK even a named pipe opens at once, and is then refused.

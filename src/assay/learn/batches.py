@@ -6,7 +6,6 @@ step.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from assay.data.table import Table
 from assay.learn.recipe import Descend
 from assay.learn.tiles import TileStore
 from assay.learn.views import NAMES, draw
@@ -34,15 +34,16 @@ class Balanced:
     """
 
     def __init__(self, samples: Sequence[Sample], power: float) -> None:
+        table = Table.of(samples)
         self.rows: dict[Label, npt.NDArray[np.int64]] = {}
         self.chances: dict[Label, npt.NDArray[np.float64]] = {}
         for label in Label:
-            rows = [i for i, sample in enumerate(samples) if sample.label == label]
-            names = [(samples[i].generator, samples[i].source) for i in rows]
-            sizes = Counter(names)
+            rows = np.flatnonzero(table.labels == label)
+            names = np.strings.add(np.strings.add(table.column("generator"), "\n"), table.column("source"))[rows]
+            _, place, sizes = np.unique(names, return_inverse=True, return_counts=True)
             # A row's share of its source's weight, n ** power over n rows.
-            weights = np.array([sizes[name] ** (power - 1) for name in names])
-            self.rows[label] = np.array(rows, np.int64)
+            weights = sizes[place].astype(np.float64) ** (power - 1)
+            self.rows[label] = rows
             self.chances[label] = weights / weights.sum()
 
     def draw(self, pairs: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from assay.data.manifest import select
+from assay.data.table import UNKNOWN, Table
 from assay.errors import ManifestError
 from assay.types import Label, Sample
 
@@ -19,18 +20,19 @@ FEWEST = 2
 """Rows of each class that a split needs."""
 
 
-def learning_rows(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+def learning_rows(samples: Iterable[Sample]) -> dict[str, Table]:
     """The training and the tuning rows, by split; rows of other splits are left alone.
 
     Raises:
         ManifestError: a row has no label, or a split lacks a class; all faults are listed.
     """
-    rows = {split: select(samples, split=split) for split in SPLITS}
+    table = Table.of(samples)
+    rows = {split: select(table, split=split) for split in SPLITS}
     problems = []
     for split, part in rows.items():
-        problems += [f"{sample.place}: no label" for sample in part if sample.label is None]
+        problems += [f"{place}: no label" for place in part.column("path")[part.labels == UNKNOWN]]
         for label in Label:
-            count = sum(sample.label == label for sample in part)
+            count = int((part.labels == label).sum())
             if count < FEWEST:
                 problems.append(
                     f"split {split!r} has {count} {label.name.lower()} rows; training needs {FEWEST} or more of each "
@@ -47,23 +49,30 @@ def labels_of(samples: Sequence[Sample]) -> npt.NDArray[np.int64]:
     Raises:
         ManifestError: a sample has none.
     """
-    labels = []
-    for sample in samples:
-        if sample.label is None:
-            raise ManifestError(f"{sample.place} has no label; training and tuning rows need one")
-        labels.append(int(sample.label))
-    return np.array(labels, np.int64)
+    table = Table.of(samples)
+    for place in table.column("path")[table.labels == UNKNOWN]:
+        raise ManifestError(f"{place} has no label; training and tuning rows need one")
+    return table.labels.astype(np.int64)
 
 
-def described(rows: dict[str, list[Sample]]) -> dict[str, Any]:
+def described(rows: Mapping[str, Table]) -> dict[str, Any]:
     """Counts by split, class and source, and by licence: what a card says of its data."""
-    table: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    licences: Counter[str] = Counter()
     for split, part in rows.items():
-        table[split] = {
-            label.name.lower(): dict(
-                sorted(Counter(sample.generator or sample.source for sample in part if sample.label == label).items())
-            )
-            for label in Label
-        }
-    licences = Counter(sample.groups.get("licence", "") or "not recorded" for part in rows.values() for sample in part)
-    return table | {"licences": dict(sorted(licences.items()))}
+        told[split] = {}
+        for label in Label:
+            mine = part[part.labels == label]
+            generator = mine.column("generator")
+            told[split][label.name.lower()] = _counts(np.where(generator == "", mine.column("source"), generator))
+        if "licence" in part.groups:
+            licence = part.column("licence")
+            licences.update(_counts(np.where(licence == "", "not recorded", licence)))
+        else:
+            licences["not recorded"] += len(part)
+    return told | {"licences": dict(sorted(licences.items()))}
+
+
+def _counts(column: npt.NDArray[Any]) -> dict[str, int]:
+    names, counts = np.unique(column, return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}

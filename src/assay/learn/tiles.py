@@ -24,6 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from assay.errors import InputError, ManifestError
+from assay.image import place
 from assay.image.decode import decode
 from assay.image.fingerprint import perceptual_hash
 from assay.learn.progress import Progress
@@ -174,9 +175,9 @@ def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[Decoded | st
 
 def _decoded(job: Job) -> Decoded | str:
     """One picture's part of the store, or why there is none."""
-    place, tiles, seed = job
+    where, tiles, seed = job
     try:
-        picture = decode(place)
+        picture = decode(where)
     except InputError as error:
         return str(error)
     # By content, not by place: the same pictures give the same tiles wherever they lie.
@@ -210,11 +211,11 @@ def _taken(index: Path, keys: Sequence[str]) -> TileStore | None:
 def _key(sample: Sample) -> str:
     """A file as it stands: its place, size and time of change."""
     try:
-        status = Path(sample.place).stat()
-    except OSError:
+        size, changed = place.stat(sample.place)
+    except InputError:
         # No store holds this key; decoding will say what is wrong, with all the other faults.
         return "0" * 16
-    name = f"{Path(sample.place).resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    name = f"{Path(sample.place).resolve()}\0{size}\0{changed}"
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 import assay
+from assay.data.table import Table
 from assay.errors import RecipeError
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
@@ -183,7 +184,7 @@ def train(
 
 
 def _learn(
-    stream: Stream, stage: Descend, fitting: Fit, rows: Mapping[str, list[Sample]], settings: Settings
+    stream: Stream, stage: Descend, fitting: Fit, rows: Mapping[str, Table], settings: Settings
 ) -> Learned:
     """Train one stream's network, export it, and fit its head on what the exported graph gives."""
     workers = settings.machine.workers

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay import metrics
-from assay.data import manifest
+from assay.data.table import field
 from assay.errors import InputError, ManifestError, OverlapError, unknown
 from assay.measure.controls import Controls, Facts, Row, controls, look_at_all
 from assay.metrics import Floats, Interval, Labels
@@ -443,7 +443,7 @@ def _groups(judged: Sequence[Judged], by: Sequence[str], rounds: int, seed: int)
         return Group(int((inside & real).sum()), int((inside & fake).sum()), made)
 
     def parts(column: str, among: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
-        names = np.array([manifest.field(row.sample, column) or UNNAMED for row in rows], dtype=object)
+        names = np.array([field(row.sample, column) or UNNAMED for row in rows], dtype=object)
         return {name: (names == name) & among for name in sorted(set(names[among].tolist()))}
 
     nobody = np.zeros(len(rows), dtype=np.bool_)

@@ -1,0 +1,101 @@
+"""`assay evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import assay
+from assay.cli.shell import SOME_FAILED, Json, Quiet, say, stages
+
+if TYPE_CHECKING:
+    from assay.data.table import Table
+
+EXAMPLES = (
+    "assay evaluate NAME --data manifest.csv",
+    "assay evaluate ./bundle --data manifest.csv --by camera --robustness --json",
+)
+
+
+def evaluate(
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help="A name or a bundle's folder.")],
+    data: Annotated[str, typer.Option(metavar="MANIFEST", help="A .csv with the columns path and label.")],
+    split: Annotated[
+        str | None, typer.Option(help="Which rows.  [default: test where the manifest has splits, else all]")
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="COL", help="Break the figures down by a column; may be repeated.")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Measure again after compression, resizing and blur.")
+    ] = False,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MANIFEST|SPLIT", help="Rows to fit the controls on.  [default: the tested rows, cross-fitted]"
+        ),
+    ] = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Measure on rows the detector was made with too; that is no test.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds of the intervals.")] = 1000,
+    threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a detector on labelled pictures that it has never met.
+
+    Rows that it was trained or tuned on are refused. Exit status: 0 all judged, 1 some could not be judged, 2 usage.
+    """
+    from assay.data import manifest
+    from assay.measure import evaluate as measuring
+
+    rows = manifest.read(data)
+    splits = sorted({sample.split for sample in rows if sample.split})
+    if split is None and splits:
+        split = "test"
+    chosen = rows if split is None else _of_split(rows, split, data)
+    control_fit = None
+    if train is not None:
+        named = train.endswith((".csv", ".csv.gz"))
+        control_fit = manifest.read(train) if named else _of_split(rows, train, data)
+    loaded = assay.load(detector, threads=threads)
+    with stages(quiet) as progress:
+        found = measuring.evaluate(
+            loaded,
+            chosen,
+            by=tuple(by or ()),
+            allow_seen=allow_seen,
+            control_fit=control_fit,
+            rounds=rounds,
+            progress=progress,
+        )
+        if robustness:
+            from assay.measure import robustness as hardening
+
+            under = hardening.robustness(loaded, chosen, rounds=rounds, progress=progress)
+            found = dataclasses.replace(found, robustness=under)
+    if as_json:
+        print(json.dumps(found.to_dict(), allow_nan=False))
+    else:
+        from rich.console import Console
+
+        from assay.measure import report
+
+        report.show(found, Console(highlight=False))
+    if found.rows.failures:
+        say(f"{len(found.rows.failures)} rows could not be judged; they are listed under rows.failures with --json")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _of_split(rows: Table, split: str, data: str) -> Table:
+    from assay.data import manifest
+    from assay.errors import ManifestError, unknown
+
+    chosen = manifest.select(rows, split=split)
+    if not chosen:
+        raise ManifestError(f"{data}: {unknown('split', split, {sample.split for sample in rows} - {''})}")
+    return chosen

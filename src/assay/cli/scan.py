@@ -1,0 +1,206 @@
+"""`assay scan`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import assay
+from assay.cli.shell import INTERRUPTED, SOME_FAILED, Detector, Quiet, amount, say
+
+if TYPE_CHECKING:
+    from assay.judge.scan import Summary
+    from assay.judge.sink import Sink
+
+_FEW = 4
+"""Up to this many results come without a progress bar."""
+
+EXAMPLES = (
+    "assay scan photo.jpg",
+    "assay scan photos/ --out results.jsonl",
+    "find . -name '*.png' -print0 | assay scan -0 - --json",
+)
+
+
+def scan(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders, patterns; - reads paths from standard input.")
+    ],
+    detector: Detector = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One CSV row a picture.")] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write to a .jsonl or .csv file; run again after a stop, and it goes on."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what --out holds and begin anew.")] = False,
+    null: Annotated[bool, typer.Option("--null", "-0", help="Paths on standard input end in NUL bytes.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures judged together.")] = 8,
+    max_bytes: Annotated[
+        int | None, typer.Option(parser=amount(1024), help="Refuse larger files, e.g. 50M.  [default: 256M]")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(parser=amount(1000), help="Refuse larger pictures, e.g. 20M.  [default: 100M]")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Most frames judged of an animation.  [default: 16]")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Judge pictures: real, fake or uncertain.
+
+    Exit status: 0 all judged, 1 some could not be judged, 2 usage, 130 stopped by Ctrl-C.
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv: choose one")
+    if fresh and out is None:
+        raise typer.BadParameter("--fresh begins a results file anew: it needs --out FILE")
+    asked = "json" if as_json else "csv" if as_csv else None
+
+    from assay.judge.sink import format_of
+
+    format = asked if out is None else format_of(out, asked)
+
+    from assay.image.decode import Limits
+    from assay.judge import scan as scanning
+
+    given = {"bytes": max_bytes, "pixels": max_pixels, "frames": frames}
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    with_stdin = scanning.STDIN in paths
+    if with_stdin and sys.stdin is None:
+        raise typer.BadParameter("- reads paths from standard input, which is closed")
+    if with_stdin and sys.stdin.isatty():
+        say("reading paths from the keyboard, one a line; Ctrl-D ends")
+    loaded = assay.load(detector, threads=threads)
+    inputs = scanning.expand(paths, stdin=sys.stdin.buffer if with_stdin else None, null=null)
+    stands = scanning.Summary()
+
+    def count() -> int | None:
+        return None if with_stdin else sum(1 for _ in scanning.expand(paths))
+
+    with _sink(out, format, loaded.sha256, fresh) as sink, _progress(quiet, out, asked, count) as (emit, advance):
+        chosen = sink if sink is not None else _table(emit)
+
+        def progress(summary: Summary) -> None:
+            nonlocal stands
+            stands = summary
+            advance(summary)
+
+        try:
+            stands = scanning.scan(loaded, inputs, chosen, progress=progress, limits=limits, batch=batch)
+        except KeyboardInterrupt as stop:
+            kept = f"; {stands.done} results are in {out}: run the same command again to go on" if out else ""
+            say(f"stopped after {stands.judged + stands.failed}{kept}")
+            raise typer.Exit(INTERRUPTED) from stop
+        chosen.close()
+    if not stands.done:
+        say("no pictures found; name files, or folders that hold some")
+    elif not quiet and (out or stands.done > 1):
+        say(_told(stands, out), prefix="")
+    if stands.failed or stands.failed_before:
+        raise typer.Exit(SOME_FAILED)
+
+
+@contextlib.contextmanager
+def _sink(out: str | None, format: str | None, detector: str, fresh: bool) -> Iterator[Sink | None]:
+    """Where records go; None where a table is wanted instead."""
+    from assay.judge import sink as sinks
+
+    if out is not None and format is not None:
+        with sinks.Results(out, format, detector, fresh=fresh) as results:
+            yield results
+    elif format is not None:
+        yield sinks.Stream(sys.stdout.buffer, format)
+    else:
+        yield None
+
+
+Row = list[tuple[str, str]]
+
+
+def _table(emit: Callable[[Row], None] | None) -> Sink:
+    from assay.judge.sink import Table
+
+    return Table(sys.stdout, emit)
+
+
+@contextlib.contextmanager
+def _progress(
+    quiet: bool, out: str | None, asked: str | None, count: Callable[[], int | None]
+) -> Iterator[tuple[Callable[[Row], None] | None, Callable[[Summary], None]]]:
+    """What prints a row on a terminal (None: print it plainly), and what shows how far the scan is.
+
+    Where rows and bar share a terminal they share a console, which keeps the bar below the rows.
+    """
+    rows = sys.stdout.isatty() and out is None and asked is None
+    bar = sys.stderr.isatty() and not quiet and (rows or out is not None or not sys.stdout.isatty())
+    if not (rows or bar):
+        yield None, lambda _: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=not rows, highlight=False)
+
+    def emit(cells: Row) -> None:
+        # Text, not a string: rich would read markup in a file's name.
+        console.print(Text.assemble(*cells), soft_wrap=True)
+
+    if not bar:
+        yield emit, lambda _: None
+        return
+
+    import threading
+
+    from rich import progress as riches
+
+    shown = riches.Progress(
+        riches.TextColumn("judging"),
+        riches.BarColumn(),
+        riches.MofNCompleteColumn(),
+        riches.TextColumn("{task.fields[rate]}"),
+        riches.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = shown.add_task("judging", total=None, rate="")
+
+    def total() -> None:
+        with contextlib.suppress(Exception):
+            shown.update(task, total=count())
+
+    def advance(summary: Summary) -> None:
+        if summary.judged + summary.failed <= _FEW:
+            return
+        if not shown.live.is_started:
+            shown.start()
+            # Counting a large tree takes a while, and the bar can do without.
+            threading.Thread(target=total, daemon=True).start()
+        rate = (summary.judged + summary.failed) / max(summary.seconds, 1e-9)
+        failed = f"  {summary.failed} failed" if summary.failed else ""
+        shown.update(task, completed=summary.done, rate=f"{rate:.1f}/s{failed}")
+
+    try:
+        yield emit if rows else None, advance
+    finally:
+        if shown.live.is_started:
+            shown.stop()
+
+
+def _told(summary: Summary, out: str | None) -> str:
+    verdicts = ", ".join(f"{count} {name}" for name, count in summary.verdicts.items())
+    parts = [f"{summary.judged} judged: {verdicts}" if summary.judged else "0 judged"]
+    if summary.failed:
+        parts.append(f"{summary.failed} could not be judged")
+    before = summary.judged_before + summary.failed_before
+    if before:
+        failed = f", {summary.failed_before} of them not judged" if summary.failed_before else ""
+        parts.append(f"{before} were in {out} before{failed}")
+    return "; ".join([*parts, f"{summary.seconds:.1f} s"])

@@ -140,7 +140,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         place.parent.mkdir(exist_ok=True)
         Image.fromarray(picture(number, fake)).save(place)
         groups = {"licence": "CC0" if number else "CC BY"}
-        rows.append(Sample(str(place), Label(fake), "dots" if fake else "", f"source {number % 3}", "", split, groups))
+        rows.append(
+            Sample(str(place), Label(fake), "dots" if fake else "", f"source {number % 3}", split=split, groups=groups)
+        )
     data, out = folder / "manifest.csv", folder / "out"
     manifest.write(data, rows)
     arguments = ["train", "code24:trace", "--data", str(data), "--out", str(out), "--workers", "0", "--device", "cpu"]

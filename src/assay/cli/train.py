@@ -20,7 +20,12 @@ def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A recipe, or one of its variants as RECIPE:VARIANT.")
     ],
-    data: Annotated[str, typer.Option(metavar="MANIFEST", help="A .csv with the columns path, label and split.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="MANIFEST|SHARDS", help="A table with path, label and split, or a folder or address of shards."
+        ),
+    ],
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where the bundle and the checkpoints go.")],
     size: Annotated[str, typer.Option(metavar="small|paper", help="For one small machine, or the paper's.")] = "small",
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop training after so long and finish.")] = None,
@@ -48,7 +53,7 @@ def train(
     if precision not in ("fp32", "fp16"):
         raise typer.BadParameter(f"{precision!r} is neither fp32 nor fp16", param_hint="--precision")
 
-    from assay.data import manifest
+    from assay.cli.sources import opened
     from assay.learn.recipe import find
 
     chosen = find(recipe, "paper" if size == "paper" else "small")
@@ -57,12 +62,12 @@ def train(
         if not (key and equals):
             raise typer.BadParameter(f"{setting!r}: write KEY=VALUE, for example descend.pairs=64", param_hint="--set")
         chosen = chosen.with_field(key, value)
-    samples = manifest.read(data)
+    rows = opened(data)
     given: dict[str, Any] = {"name": name, "precision": precision}
     given |= {} if workers is None else {"workers": workers}
     given |= {} if cache is None else {"cache": Path(cache)}
     try:
-        _trainer()(chosen, samples, Path(out), minutes=minutes, resume=resume, device=device, seed=seed, **given)
+        _trainer()(chosen, rows, Path(out), minutes=minutes, resume=resume, device=device, seed=seed, **given)
     except ModuleNotFoundError as error:
         if (error.name or "assay").partition(".")[0] == "assay":
             raise

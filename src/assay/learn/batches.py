@@ -89,15 +89,16 @@ class Batches(Dataset[Batch]):
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_one_thread,
-            collate_fn=_as_is,
+            worker_init_fn=one_thread,
+            collate_fn=as_is,
         )
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int) -> None:
+    """A loader process computes on its own core only."""
     torch.set_num_threads(1)
 
 
-def _as_is(batch: Any) -> Any:
+def as_is(batch: Any) -> Any:
     """In place of a conversion to tensors."""
     return batch

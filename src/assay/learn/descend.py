@@ -28,6 +28,7 @@ from torch.nn import functional
 from assay.errors import RecipeError
 from assay.image.view import View
 from assay.learn.batches import Batch, Batches
+from assay.learn.flow import Flow
 from assay.learn.nn.backbones import Trunk, build
 from assay.learn.nn.losses import code_loss
 from assay.learn.progress import Progress
@@ -40,6 +41,9 @@ from assay.types import Sample
 CHECKPOINT_SECONDS = 60.0
 PROBE_STEPS = 6
 """Steps that a budget in minutes is measured on."""
+
+PROBE_ROWS = 1024
+"""Training rows that the linear probe behind the tuning figure is fitted on."""
 
 _PROBE_WARM_UP = 2
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -256,6 +260,7 @@ def descend(
     machine: Machine,
     *,
     seed: int,
+    flow: Flow | None = None,
     minutes: float | None = None,
     resume: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -264,6 +269,8 @@ def descend(
 
     Args:
         train, tune: gradient steps use `train` alone; the epoch to keep and the time to stop are chosen on `tune`.
+        flow: what gradient steps use instead, where the pictures are too many to hold; `train` then holds some of
+            them for the tuning figure.
         folder: for checkpoints and the log of epochs; made where it is missing.
         minutes: budget; sets the number of steps from the speed measured here. None takes the recipe's. A run that
             is resumed keeps the number that it began with.
@@ -277,7 +284,7 @@ def descend(
     checkpoint = folder / f"{stream.name}.checkpoint.safetensors"
     kept = folder / f"{stream.name}.best.safetensors"
     log = folder / f"{stream.name}.epochs.jsonl"
-    batches = Batches(train.store, train.samples, stage, stream.view.size, seed)
+    batches = flow or Batches(train.store, train.samples, stage, stream.view.size, seed)
     training = _begun(stream, stage, machine, batches, checkpoint, seed=seed, minutes=minutes, resume=resume)
     _forget_after(training.step, log)
     started = saved = time.monotonic()
@@ -304,7 +311,7 @@ def _begun(
     stream: Stream,
     stage: Descend,
     machine: Machine,
-    batches: Batches,
+    batches: Batches | Flow,
     checkpoint: Path,
     *,
     seed: int,
@@ -322,7 +329,7 @@ def _begun(
     return Training(stream, stage, machine, seed=seed, total=total)
 
 
-def _affordable(training: Training, batches: Batches, minutes: float) -> int:
+def _affordable(training: Training, batches: Batches | Flow, minutes: float) -> int:
     """Steps that fit into a budget at the speed of a few trial steps, whose effect is thrown away."""
     stream: Iterator[Batch] = batches.stream(0, PROBE_STEPS + _PROBE_WARM_UP, training.machine.workers)
     seconds = []
@@ -382,7 +389,7 @@ def embeddings_of(training: Training, data: Data, rows: Sequence[int]) -> npt.ND
     return np.concatenate(out).astype(np.float64)
 
 
-def tuning_auc(training: Training, train: Data, tune: Data, most: int = 1024) -> float:
+def tuning_auc(training: Training, train: Data, tune: Data, most: int = PROBE_ROWS) -> float:
     """How well a quick linear probe on training rows orders the tuning rows: cheap, and what the head will do.
 
     Args:

@@ -18,6 +18,7 @@ import pydantic
 from assay.errors import RecipeError, unknown
 from assay.image.align import Align
 from assay.image.alter import T
+from assay.image.degrade import Degrade
 from assay.image.view import View
 from assay.judge.rule import Pool
 
@@ -145,6 +146,10 @@ class Descend(Part):
         patience: epochs without a better tuning figure before stopping.
         source_power: a source with n pictures is drawn with weight n ** source_power: 1 draws pictures alike, 0
             sources alike.
+        align: sends both classes through one codec, quality and size draw, so that neither is told by its file.
+        degrade: the degradation engine of drift, on the region that all views of a picture are cut from.
+        decode: "once" keeps every picture decoded, as tiles on disk; "always" decodes it each time it comes up, from
+            files or shards, once an epoch, for data sets that no disk holds decoded.
     """
 
     stage: Literal["descend"] = "descend"
@@ -153,6 +158,8 @@ class Descend(Part):
     crops: Crops = Crops()
     alter: T = T()
     align: Align | None = None
+    degrade: Degrade | None = None
+    decode: Literal["once", "always"] = "once"
     tiles: Tiles = Tiles()
     optimiser: Optimiser = Optimiser()
     pairs: int = pydantic.Field(128, ge=2)

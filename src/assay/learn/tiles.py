@@ -159,7 +159,7 @@ def _decode_all(
                 out.write(pixels.tobytes())
                 offset += pixels.nbytes
     if problems:
-        raise _undecodable(problems)
+        raise undecodable(problems)
     return table
 
 
@@ -219,7 +219,8 @@ def _key(sample: Sample) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _undecodable(problems: Sequence[str]) -> ManifestError:
+def undecodable(problems: Sequence[str]) -> ManifestError:
+    """The error for pictures of a data set that cannot be decoded."""
     shown = "\n  ".join(problems[:_SHOWN])
     more = f"\n  … and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return ManifestError(

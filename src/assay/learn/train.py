@@ -18,7 +18,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ import numpy.typing as npt
 from rich.console import Console
 
 import assay
+from assay.data import remote
+from assay.data.shards import Index
 from assay.data.table import Table
 from assay.errors import RecipeError
 from assay.judge import bundle
@@ -38,10 +40,12 @@ from assay.judge.seen import Seen
 from assay.learn import checks, tiles
 from assay.learn.calibrate import calibrate, raw_scores
 from assay.learn.checks import Check, Evidence
-from assay.learn.descend import CHECKPOINT_SECONDS, Data, Machine, Training, descend
+from assay.learn.descend import CHECKPOINT_SECONDS, PROBE_ROWS, Data, Machine, Training, descend
 from assay.learn.embed import embed
 from assay.learn.export import Precision, export, parity
 from assay.learn.fit import fit
+from assay.learn.flow import Flow
+from assay.learn.hold import Memory, held, remember, rows_of
 from assay.learn.recipe import Descend, Fit, Recipe, Stream
 from assay.learn.rows import described, labels_of, learning_rows
 from assay.learn.run import Run, claim
@@ -78,7 +82,7 @@ class Learned:
         raws: raw scores of tuning rows, (rows,), NaN where the stream does not apply.
         evidence: for the check list.
         training: facts for the card.
-        data: its samples and tiles, by split.
+        memories: of the rows it was trained and tuned on.
     """
 
     card: StreamCard
@@ -87,12 +91,12 @@ class Learned:
     raws: npt.NDArray[np.float64]
     evidence: Evidence
     training: dict[str, Any]
-    data: dict[str, Data]
+    memories: tuple[Memory, ...]
 
 
 def train(
     recipe: Recipe,
-    samples: Sequence[Sample],
+    data: Iterable[Sample] | Index,
     out: Path,
     *,
     name: str = "",
@@ -110,8 +114,8 @@ def train(
     """Train a recipe and write its bundle to `out/bundle`.
 
     Args:
-        samples: rows with split "train" and "tune", labelled, both classes in each; rows of other splits are left
-            alone.
+        data: rows with split "train" and "tune", labelled, both classes in each, or shards of such rows; rows of other
+            splits are left alone.
         out: for checkpoints, logs and the bundle.
         name, version: of the detector; the recipe's name where none is given.
         minutes: budget of the descent (all streams together); None takes the recipe's own length.
@@ -119,7 +123,8 @@ def train(
         workers: loader processes.
         device: "auto", "cpu" or "cuda".
         precision: how the bundle stores weights.
-        cache: where decoded tiles are kept; runs on the same rows share them. `out/tiles` where none is given.
+        cache: where decoded tiles (and copies of shards at an address) are kept; runs on the same rows share them.
+            `out/tiles` where none is given.
         console: for the check list; standard error where none is given.
         checkpoint_seconds: at most so long lies between two checkpoints.
 
@@ -131,8 +136,6 @@ def train(
         RecipeError: the recipe does not hold, or `out` holds another run.
     """
     console = console or Console(stderr=True)
-    rows = learning_rows(samples)
-    labels = labels_of(rows["tune"])
     # Looked at before any work, so that a recipe that cannot end does not begin.
     plans = [(stream, recipe.descend(stream.name), recipe.fit(stream.name)) for stream in recipe.streams]
     calibration = recipe.calibrate()
@@ -146,8 +149,19 @@ def train(
         cache or out / "tiles",
         checkpoint_seconds,
     )
+    source = data if isinstance(data, Index) else Table.of(data)
+    rows = learning_rows(rows_of(source) if isinstance(source, Index) else source)
+    far = isinstance(source, Index) and remote.is_address(source.source)
+    if far and any(stage.decode == "once" for _, stage, _ in plans):
+        raise RecipeError(
+            "shards at an address are too far away to be decoded once and kept; set descend.decode to always, or copy "
+            "them here"
+        )
     claim(out, Run.of(recipe, rows, seed), resume=resume)
-    learned = {stream.name: _learn(stream, stage, fitting, rows, settings) for stream, stage, fitting in plans}
+    if far:
+        rows["tune"] = held(source, rows["tune"], "tune", settings.cache, seed=seed)
+    labels = labels_of(rows["tune"])
+    learned = {stream.name: _learn(stream, stage, fitting, source, rows, settings) for stream, stage, fitting in plans}
     pools = {stream.name: stream.pool for stream in recipe.streams}
     judge = calibrate({name: part.raws for name, part in learned.items()}, labels, pools, calibration)
     signs: dict[str, list[Check]] = {}
@@ -184,14 +198,32 @@ def train(
 
 
 def _learn(
-    stream: Stream, stage: Descend, fitting: Fit, rows: Mapping[str, Table], settings: Settings
+    stream: Stream,
+    stage: Descend,
+    fitting: Fit,
+    source: Index | Table,
+    rows: Mapping[str, Table],
+    settings: Settings,
 ) -> Learned:
     """Train one stream's network, export it, and fit its head on what the exported graph gives."""
     workers = settings.machine.workers
+    flow = None
+    memories: list[Memory] = []
+    if stage.decode == "always":
+        flow = Flow(source, stage, stream.view.size, settings.seed)
+        memories.append(remember(source, settings.cache, workers=workers))
+        most = max(fitting.records, PROBE_ROWS)
+        rows = dict(rows) | {
+            "train": held(source, rows["train"], "train", settings.cache, most=most, seed=settings.seed)
+        }
     data = {
         split: Data(part, tiles.build(part, stage.tiles, settings.cache, seed=settings.seed, workers=workers))
         for split, part in rows.items()
     }
+    memories += [
+        Memory(part.store.sha256, tuple(sample.origin for sample in part.samples), part.store.phashes)
+        for part in data.values()
+    ]
     training = descend(
         stream,
         stage,
@@ -200,6 +232,7 @@ def _learn(
         settings.out,
         settings.machine,
         seed=settings.seed,
+        flow=flow,
         minutes=settings.minutes,
         resume=settings.resume,
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -229,7 +262,7 @@ def _learn(
             "tuning_auc": round(training.best, 4),
             "loss": round(float(np.mean(training.losses[-50:])), 4),
         },
-        data=data,
+        memories=tuple(memories),
     )
 
 
@@ -280,11 +313,11 @@ def _stream_card(training: Training, fitting: Fit) -> StreamCard:
 
 
 def _seen(learned: Mapping[str, Learned]) -> Seen:
-    data = [data for part in learned.values() for data in part.data.values()]
+    memories = [memory for part in learned.values() for memory in part.memories]
     return Seen.of(
-        files=[sha256 for part in data for sha256 in part.store.sha256],
-        origins=[sample.origin for part in data for sample in part.samples],
-        phashes=[phash for part in data for phash in part.store.phashes],
+        files=[sha256 for memory in memories for sha256 in memory.files],
+        origins=[origin for memory in memories for origin in memory.origins],
+        phashes=[phash for memory in memories for phash in memory.phashes],
     )
 
 

@@ -32,11 +32,13 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
 
     Returns:
         "clean": a crop; "transformed": T of the region; "global" and "local": resized crops of the region, then T.
-        The views of one picture share its region, and its alignment where the stage has one.
+        The views of one picture share its region, and its alignment and degradation where the stage has them.
     """
     region = random_region(tile, stage.crops.base, rng)
     if stage.align is not None:
         region = stage.align(region, rng)
+    if stage.degrade is not None:
+        region = stage.degrade(region, rng)
     local = stage.crops.local
     return {
         "clean": random_crop(region, size, rng),

@@ -8,19 +8,47 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import pkgutil
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from assay.errors import LayoutError, unknown
-from assay.types import Sample
+from assay.types import Label, Sample
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 """Suffixes, in lower case, of files that are taken for pictures and for clips."""
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "tune",
+    "valid": "tune",
+    "validation": "tune",
+    "dev": "tune",
+    "tune": "tune",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of splits in the wild, in lower case, and ours."""
+
+_CLASSES = {
+    Label.REAL: "real reals original originals pristine genuine authentic natural nature bonafide",
+    Label.FAKE: "fake fakes deepfake deepfakes ai aigc aigenerated artificial generated synthetic synthesized "
+    "synthesised manipulated forged tampered",
+}
+CLASSES = {word: label for label, words in _CLASSES.items() for word in words.split()}
+"""Names of classes in the wild, in lower case, and ours."""
+
+_PADDING = (
+    "image images img imgs picture pictures photo photos face faces video videos frame frames data dataset set deep"
+)
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +114,7 @@ def find(name: str) -> Layout:
     return known[name]
 
 
-def read(name: str, root: str | Path, **options: str) -> Found:
+def read(name: str, root: str | Path, /, **options: str) -> Found:
     """All samples of the data set under `root`.
 
     Args:
@@ -119,10 +147,65 @@ def read(name: str, root: str | Path, **options: str) -> Found:
     return Found(samples, reasons, examples)
 
 
-def files(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """Files of those suffixes below a folder, sorted by path; hidden files and folders are passed over."""
-    wanted = frozenset(suffixes)
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in wanted and path.is_file():
-            yield path
+def files(folder: Path, suffixes: Iterable[str] | None = None) -> Iterator[Path]:
+    """Files below a folder, lazily, sorted by path; hidden files and folders are passed over.
+
+    Folders that are symbolic links are followed, but never back into a folder that they lie in. A `folder` that is
+    itself a file gives that file.
+
+    Args:
+        folder: where to look.
+        suffixes: only files of these, in lower case; None gives all.
+
+    Raises:
+        LayoutError: a folder cannot be listed. What cannot be seen cannot be counted as left out.
+    """
+    wanted = None if suffixes is None else frozenset(suffixes)
+    if folder.is_file():
+        found: Iterator[Path] = iter([folder])
+    else:
+        found = _below(folder, frozenset())
+    return (path for path in found if wanted is None or path.suffix.lower() in wanted)
+
+
+def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, _is(entry.is_dir), _is(entry.is_file)) for entry in entries)
+    except OSError as error:
+        raise LayoutError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+    for name, is_folder, is_file in found:
+        if name.startswith("."):
+            continue
+        if is_folder:
+            yield from _below(folder / name, above | {here})
+        elif is_file:
+            yield folder / name
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    # A symbolic link to itself is neither a folder nor a file, and the operating system says so by an error.
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def told(name: str) -> tuple[str, Label | None]:
+    """The split and the class that a folder's name says; empty and None where it does not say one.
+
+    Case, digits, punctuation and words like "images" are passed over: "0_real", "Train-Fake" and "ai_images" all say
+    something. A name with any other word in it says nothing, since "not_real" and "real_vs_fake" are names too.
+    """
+    split, label = "", None
+    for word in re.findall("[a-z]+", _HUMP.sub(" ", name).lower()):
+        if word in SPLITS and split in ("", SPLITS[word]):
+            split = SPLITS[word]
+        elif word in CLASSES and label in (None, CLASSES[word]):
+            label = CLASSES[word]
+        elif word not in _PADDING.split():
+            return "", None
+    return split, label

@@ -1,0 +1,126 @@
+"""Batches straight from files or shards: for data sets too large to be decoded once and kept.
+
+Every picture is decoded each time it comes up, in the process that cuts its views. Reals and fakes flow apart, each
+class through its own epochs: within one, every picture comes exactly once, over all loader processes and ranks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from assay.data.shards import Index
+from assay.data.stream import Share, length, stream
+from assay.data.table import Table
+from assay.errors import InputError, ManifestError, RecipeError
+from assay.image.decode import decode
+from assay.learn.batches import Batch, as_is, one_thread
+from assay.learn.recipe import Descend
+from assay.learn.views import NAMES, draw
+from assay.types import Label, Pixels, Sample
+
+SPLIT = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """Batches of the training rows of a data set.
+
+    The batches of a run follow from seed, rank and the number of loader processes: a resumed run with as many of them
+    goes on with the pictures that an unbroken one would have come to.
+
+    Args:
+        data: shards, local or at an address; or a manifest's rows.
+        stage: how views are cut; its `pairs` reals and as many fakes make a batch.
+        size: side of the large views.
+        seed: of the run.
+        rank, world: which of several trainings that share the data this is, and how many they are.
+
+    Raises:
+        RecipeError: the stage weighs sources. Pictures that come exactly once cannot be drawn more often.
+    """
+
+    data: Index | Table
+    stage: Descend
+    size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.stage.source_power != 1:
+            raise RecipeError(
+                "descend.decode always goes through every picture once an epoch, so sources cannot be weighed; set "
+                "descend.source_power to 1, or descend.decode to once"
+            )
+
+    def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
+        """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one).
+
+        Raises:
+            ManifestError: a class has fewer pictures than there are processes.
+            InputError: a picture or shard cannot be read.
+        """
+        if first >= last:
+            return
+        yield from DataLoader(
+            _Lanes(self, first, last),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=2 if workers else None,
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=one_thread,
+            collate_fn=as_is,
+        )
+
+    def lane(self, number: int, count: int, first: int, last: int) -> Iterator[Batch]:
+        """The batches of every `count`-th step from first … last-1: those that leave `number` when divided by it."""
+        before = len(range(number, first, count))
+        share = Share(self.rank * count + number, self.world * count)
+        classes = [self._endless(label, share, before * self.stage.pairs) for label in (Label.REAL, Label.FAKE)]
+        for step in range(first + (number - first) % count, last, count):
+            rng = np.random.default_rng([self.seed, self.rank, step])
+            views: dict[str, list[Pixels]] = {name: [] for name in NAMES}
+            for samples in classes:
+                for sample, data in itertools.islice(samples, self.stage.pairs):
+                    for name, pixels in draw(self._pixels(sample, data, rng), self.stage, self.size, rng).items():
+                        views[name].append(pixels)
+            yield {name: np.stack(pixels) for name, pixels in views.items()}
+
+    def _endless(self, label: Label, share: Share, skip: int) -> Iterator[tuple[Sample, bytes]]:
+        """A class's pictures, epoch after epoch, without the first `skip`."""
+        for epoch in itertools.count():
+            count = length(self.data, split=SPLIT, label=label, epoch=epoch, seed=self.seed, share=share)
+            if not count:
+                raise ManifestError(
+                    f"{share.count} loader processes share fewer {label.name.lower()} pictures; give fewer --workers"
+                )
+            if skip >= count:
+                skip -= count
+                continue
+            yield from stream(self.data, split=SPLIT, label=label, epoch=epoch, seed=self.seed, share=share, skip=skip)
+            skip = 0
+
+    @staticmethod
+    def _pixels(sample: Sample, data: bytes, rng: np.random.Generator) -> Pixels:
+        try:
+            frames = decode(data).frames
+        except InputError as error:
+            raise InputError(f"{sample.place}: {error}", kind=error.kind) from None
+        return frames[int(rng.integers(len(frames)))] if len(frames) > 1 else frames[0]
+
+
+class _Lanes(IterableDataset[Batch]):
+    """One lane a loader process, numbered so that taking turns gives the steps in order."""
+
+    def __init__(self, flow: Flow, first: int, last: int) -> None:
+        self.flow, self.first, self.last = flow, first, last
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        worker, count = (info.id, info.num_workers) if info else (0, 1)
+        return self.flow.lane((self.first + worker) % count, count, self.first, self.last)

@@ -1,0 +1,124 @@
+"""Flowing batches: every picture once an epoch, whoever makes the batches, from files and from shards alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assay.data import shards
+from assay.data.shards import Index
+from assay.data.stream import Share, length
+from assay.data.table import Table
+from assay.errors import InputError, ManifestError, RecipeError
+from assay.image.degrade import Degrade
+from assay.learn.batches import Batch
+from assay.learn.flow import Flow
+from assay.learn.recipe import Descend, Recipe
+from assay.types import Label, Sample
+
+PAIRS = 3
+"""Eight reals and eight fakes do not divide by it: epochs end inside batches."""
+
+
+@pytest.fixture
+def stage(recipe: Recipe) -> Descend:
+    return recipe.descend("a").model_copy(update={"pairs": PAIRS, "decode": "always"})
+
+
+@pytest.fixture(scope="module")
+def table(samples: list[Sample]) -> Table:
+    return Table.of(samples)
+
+
+@pytest.fixture(scope="module")
+def index(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return shards.write(samples, tmp_path_factory.mktemp("shards"), most=3)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[view], other[view]) for view in one)
+
+
+@pytest.mark.parametrize("of", ["table", "index"])
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_every_picture_of_a_class_comes_once_an_epoch_over_all_lanes_and_ranks(
+    of: str, world: int, lanes: int, stage: Descend, request: pytest.FixtureRequest
+) -> None:
+    data = request.getfixturevalue(of)
+    counts: Counter[bytes] = Counter()
+    for number, label in itertools.product(range(world * lanes), Label):
+        share = Share(number, world * lanes)
+        mine = length(data, split="train", label=label, seed=1, share=share)
+        # The second epoch follows at once; what is counted is the first.
+        flowing = Flow(data, stage, 32, seed=1, world=world)._endless(label, share, 0)
+        counts.update(content for _, content in itertools.islice(flowing, mine))
+    assert len(counts) == 16
+    assert set(counts.values()) == {1}
+
+
+def test_a_batch_has_reals_first_and_as_many_fakes(table: Table, stage: Descend) -> None:
+    (batch,) = Flow(table, stage, 32, seed=0).stream(0, 1, workers=0)
+    assert {view: pixels.shape for view, pixels in batch.items()} == {
+        "clean": (6, 32, 32, 3),
+        "transformed": (6, 32, 32, 3),
+        "global": (6, 32, 32, 3),
+        "local": (6, 24, 24, 3),
+    }
+    rough = np.abs(np.diff(batch["clean"].astype(int), axis=2)).mean(axis=(1, 2, 3))
+    assert rough[:PAIRS].max() < rough[PAIRS:].min()
+
+
+@pytest.mark.parametrize("of", ["table", "index"])
+def test_a_run_that_goes_on_in_the_middle_sees_what_an_unbroken_one_would(
+    of: str, stage: Descend, request: pytest.FixtureRequest
+) -> None:
+    flow = Flow(request.getfixturevalue(of), stage, 32, seed=3)
+    whole = list(flow.stream(0, 9, workers=0))
+    for first in (1, 5, 8):
+        assert all(same(*pair) for pair in zip(flow.stream(first, 9, workers=0), whole[first:], strict=True))
+
+
+def test_loader_processes_take_turns_and_go_on_where_they_were(index: Index, stage: Descend) -> None:
+    flow = Flow(index, stage, 32, seed=3)
+    lanes = [list(flow.lane(number, 2, 0, 6)) for number in range(2)]
+    made = list(flow.stream(0, 6, workers=2))
+    assert all(same(batch, lanes[step % 2][step // 2]) for step, batch in enumerate(made))
+    resumed = list(flow.stream(3, 6, workers=2))
+    assert all(same(*pair) for pair in zip(resumed, made[3:], strict=True))
+
+
+def test_other_ranks_see_other_pictures(table: Table, stage: Descend) -> None:
+    one, other = (next(Flow(table, stage, 32, seed=3, rank=rank, world=2).stream(0, 1, 0)) for rank in range(2))
+    assert not same(one, other)
+
+
+def test_pictures_may_be_degraded_on_the_way(table: Table, stage: Descend) -> None:
+    plain = next(Flow(table, stage, 32, seed=3).stream(0, 1, 0))
+    worst = Degrade(probability=1.0, each=1.0, strength=1.0)
+    degraded = next(Flow(table, stage.model_copy(update={"degrade": worst}), 32, seed=3).stream(0, 1, 0))
+    assert plain["clean"].shape == degraded["clean"].shape
+    assert not np.array_equal(plain["clean"], degraded["clean"])
+
+
+def test_sources_cannot_be_weighed_where_every_picture_comes_once(table: Table, stage: Descend) -> None:
+    with pytest.raises(RecipeError, match=r"descend\.source_power"):
+        Flow(table, stage.model_copy(update={"source_power": 0.5}), 32, seed=0)
+
+
+def test_more_processes_than_pictures_are_refused(table: Table, stage: Descend) -> None:
+    with pytest.raises(ManifestError, match="fewer --workers"):
+        next(Flow(table, stage, 32, seed=0).lane(19, 20, 19, 20))
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(samples: list[Sample], stage: Descend, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(samples[0].place).read_bytes()[:100])
+    rows = [dataclasses.replace(samples[0], place=str(broken)), samples[1]]
+    with pytest.raises(InputError, match=r"broken\.png"):
+        next(Flow(Table.of(rows), stage.model_copy(update={"pairs": 2}), 32, seed=0).stream(0, 1, 0))

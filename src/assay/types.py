@@ -52,6 +52,8 @@ class Picture:
             of one input have the same shape.
         frame_numbers: the place of each of `frames` in the file, counted from 0.
         frame_count: how many frames the file holds (only some of them may have been decoded).
+        times: seconds of each of `frames` since the first frame of the clip; empty for stills, and for animations and
+            clips that have none.
         sha256: hash of the file's bytes (of the pixels where there was no file), 64 hexadecimal digits.
         format: the container as decoded ("JPEG", "PNG", …; "array" for pixels handed over in memory), never the
             file's extension.
@@ -62,6 +64,7 @@ class Picture:
     format: str
     frame_numbers: tuple[int, ...] = (0,)
     frame_count: int = 1
+    times: tuple[float, ...] = ()
 
     @property
     def pixels(self) -> Pixels:

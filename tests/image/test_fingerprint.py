@@ -130,6 +130,72 @@ def test_near_of_nothing_finds_nothing() -> None:
     assert fingerprint.near(none, some, 4).tolist() == []
 
 
+def planted(count: int, seed: int = 0) -> np.ndarray:
+    """Random hashes, a third of which lie within a few bits of another."""
+    random = np.random.default_rng(seed)
+    hashes = random.integers(0, 2**64, count, dtype=np.uint64)
+    for row in range(0, count, 3):
+        flips = random.choice(64, size=row // 3 % 9, replace=False)
+        hashes[row] = hashes[(row * 7 + 1) % count] ^ np.uint64(sum(1 << int(bit) for bit in flips))
+    return hashes
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 4, 7, 12, 25, 63])
+def test_near_pairs_are_exactly_those_that_comparing_every_pair_finds(distance: int) -> None:
+    hashes = np.unique(planted(200))
+    hashes = np.random.default_rng(1).permutation(hashes)
+    bits = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    expected = np.argwhere(np.triu(bits <= distance, k=1))
+    found = fingerprint.near_pairs(hashes, distance)
+    assert len(found) > 0 or distance == 0
+    assert np.array_equal(found, expected)
+
+
+def test_rows_of_one_hash_stand_beside_its_first_row_only() -> None:
+    hashes = np.array([9, 5, 9, 4, 9, 5, 2**63], np.uint64)
+    assert fingerprint.near_pairs(hashes, 1).tolist() == [[0, 2], [0, 4], [1, 3], [1, 5]]
+    assert fingerprint.near_pairs(hashes, 0).tolist() == [[0, 2], [0, 4], [1, 5]]
+    assert len(fingerprint.near_pairs(np.full(100_000, 7, np.uint64), 4)) == 99_999
+
+
+def test_near_pairs_come_in_parts_as_they_do_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = np.unique(planted(900, seed=2))
+    whole = fingerprint.near_pairs(hashes, 8)
+    monkeypatch.setattr(fingerprint, "_RUN", 7)
+    monkeypatch.setattr(fingerprint, "_PART", 50)
+    parts = list(fingerprint.near_pairs_in_parts(hashes, 8))
+    assert len(parts) > 2
+    assert all(len(part) <= 50 + 7 for part in parts)
+    pairs = np.sort(np.concatenate(parts), axis=1)
+    assert np.array_equal(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], whole)
+
+
+def test_hashes_that_all_share_a_band_are_compared_without_holding_every_pair() -> None:
+    # Frames of one dark clip: 13 of 64 bits vary, so every other band puts all of them into one run.
+    hashes = np.arange(1 << 13, dtype=np.uint64) | np.uint64(0xABCD << 40)
+    near = sum(len(part) for part in fingerprint.near_pairs_in_parts(hashes, 2))
+    assert near == (1 << 13) * (13 + 13 * 12 // 2) // 2
+
+
+def test_near_pairs_among_many_hashes_take_no_comparing_of_all_with_all() -> None:
+    random = np.random.default_rng(3)
+    hashes = random.integers(0, 2**64, 200_000, dtype=np.uint64)
+    rows = np.arange(0, 1000)
+    hashes[rows + 100_000] = hashes[rows] ^ np.uint64(0x8000_0100_0020_0001)
+    assert np.array_equal(fingerprint.near_pairs(hashes, 4), np.column_stack([rows, rows + 100_000]))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_near_pairs_of_nothing_and_of_one_are_none(count: int) -> None:
+    assert fingerprint.near_pairs(np.zeros(count, np.uint64), 4).shape == (0, 2)
+
+
+@pytest.mark.parametrize("distance", [-1, 64])
+def test_a_distance_that_hashes_cannot_have_is_refused(distance: int) -> None:
+    with pytest.raises(ValueError, match="0 to 63"):
+        fingerprint.near_pairs(np.zeros(3, np.uint64), distance)
+
+
 def test_an_origin_key_is_the_first_eight_bytes_of_the_hash() -> None:
     digest = hashlib.sha256(b"a picture")
     assert fingerprint.origin_key(digest.hexdigest()) == np.frombuffer(digest.digest()[:8], ">u8")[0]

@@ -51,6 +51,12 @@ def test_a_folder_is_the_pictures_in_it_in_order() -> None:
     assert names("f/") == names("f")
 
 
+def test_a_folders_videos_are_inputs_too_but_typescript_is_no_video() -> None:
+    touch("f/a.mp4", "f/b.MOV", "f/c/d.webm", "f/e.mkv", "f/g.avi", "f/h.mpg", "f/i.ts", "f/j.wmv")
+    assert names("f") == ["f/a.mp4", "f/b.MOV", "f/c/d.webm", "f/e.mkv", "f/g.avi", "f/h.mpg", "f/j.wmv"]
+    assert names("f/i.ts") == ["f/i.ts"]
+
+
 def test_hidden_files_and_folders_are_passed_over_unless_named() -> None:
     touch("f/.a.jpg", "f/.git/b.jpg", "f/c.jpg", ".h/d.jpg")
     assert names("f") == ["f/c.jpg"]

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage import data
 
-from assay.errors import InputError
+from assay.errors import InputError, RecipeError
+from assay.image.align import codec_round_trip
+from assay.image.damage import OPERATIONS
 from assay.image.decode import decode
 from assay.measure.evaluate import evaluate
-from assay.measure.robustness import CONDITIONS, robustness
+from assay.measure.robustness import CONDITIONS, FAMILIES, SWEEP, conditions, damaged, robustness
 from assay.types import Label, Pixels, Sample
+
+PHOTO: Pixels = data.astronaut()[60:157, 170:259]
+
+PUBLISHED = """
+    jpeg100 jpeg80 jpeg60 jpeg40 jpeg20 jpeg10 jpeg5
+    noise0 noise10 noise20 noise30 noise40 noise50 noise60
+    gaussian_blur0 gaussian_blur0.2 gaussian_blur0.4 gaussian_blur0.6 gaussian_blur0.8 gaussian_blur1
+    motion_blur0 motion_blur0.2 motion_blur0.4 motion_blur0.6 motion_blur0.8 motion_blur1
+    mix0 mix0.2 mix0.4 mix0.6 mix0.8 mix1
+"""
+"""The sweep of the release, written down a second time."""
+
+ALONE = tuple(f"{name}0.5" for name in OPERATIONS if name != "jpeg")
 
 
 def test_every_condition_gives_pixels_and_leaves_its_input_alone(paint: Callable[..., Pixels]) -> None:
@@ -91,3 +109,126 @@ def test_rows_that_cannot_be_altered_are_left_out_and_the_others_keep_their_labe
     assert (found["x"]["auc"].value, found["x"]["auc"].n) == (1.0, 7)
     assert (found["x"]["tpr"].value, found["x"]["fpr"].value) == (1.0, 0.0)
     assert steps[-1] == ("x", 7, 9)
+
+
+def under(names: tuple[str, ...], pixels: Pixels) -> list[Pixels]:
+    """The pixels under each condition, built from the names anew: what another process does too."""
+    return [condition(pixels) for condition in conditions(names).values()]
+
+
+def test_the_sweep_is_that_of_the_paper_in_order() -> None:
+    assert tuple(PUBLISHED.split()) == SWEEP
+    assert tuple(conditions(SWEEP)) == SWEEP
+
+
+def test_a_name_says_what_happens() -> None:
+    jpeg, webp, same, half, scale = under(("jpeg30", "webp40", "clean", "half", "scale0.5"), PHOTO)
+    np.testing.assert_array_equal(jpeg, codec_round_trip(PHOTO, "JPEG", 30))
+    np.testing.assert_array_equal(webp, codec_round_trip(PHOTO, "WEBP", 40))
+    np.testing.assert_array_equal(same, PHOTO)
+    np.testing.assert_array_equal(half, scale)
+
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    assert (under(("noise20",), grey)[0].astype(int) - 128).std() == pytest.approx(20, rel=0.02)
+
+    point = np.zeros((81, 81, 3), np.uint8)
+    point[40, 40] = 255
+    blurred, moved = under(("blur2", "motion19"), point)
+    spread = blurred[..., 0].sum(axis=0) / blurred[..., 0].sum()
+    assert (spread * (np.arange(81) - 40) ** 2).sum() == pytest.approx(4, rel=0.2)
+    rows, columns = np.nonzero(moved[..., 0])
+    assert np.hypot(np.ptp(rows), np.ptp(columns)) == pytest.approx(18, abs=1)
+
+
+def test_names_of_the_default_conditions_are_those_conditions() -> None:
+    assert conditions(CONDITIONS) == CONDITIONS
+
+
+def test_every_operation_of_the_engine_is_a_condition_alone() -> None:
+    assert set(OPERATIONS) - {"jpeg"} <= set(FAMILIES)
+    for name, after in zip(ALONE, under(ALONE, PHOTO), strict=True):
+        assert after.shape == PHOTO.shape
+        # One resize in ten leaves the size.
+        assert (after != PHOTO).any() or name == "resize0.5", name
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (33, 17)])
+def test_every_named_condition_takes_any_size_and_leaves_its_input_alone(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    before = pixels.copy()
+    for after in under((*SWEEP, *ALONE), pixels):
+        assert (after.shape, after.dtype) == (pixels.shape, np.uint8)
+    np.testing.assert_array_equal(pixels, before)
+
+
+def test_repeated_runs_here_and_in_another_process_see_the_same_pixels() -> None:
+    names = (*SWEEP, *ALONE)
+    here = under(names, PHOTO)
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        there = pool.submit(under, names, PHOTO).result()
+    np.testing.assert_array_equal(here, under(names, PHOTO))
+    np.testing.assert_array_equal(here, there)
+
+
+def test_how_a_picture_lies_in_memory_does_not_matter_and_what_it_shows_does() -> None:
+    names = ("noise20", "mix0.5", "motion9", "glitch1")
+    turned = np.asfortranarray(PHOTO)
+    np.testing.assert_array_equal(under(names, PHOTO), under(names, turned))
+    first = np.full((50, 50, 3), 100, np.uint8)
+    second = first.copy()
+    second[0, 0, 0] = 101
+    patterns = [under(("noise20",), pixels)[0].astype(int) - pixels for pixels in (first, second, first[:, :49])]
+    assert abs(np.corrcoef(patterns[0].ravel(), patterns[1].ravel())[0, 1]) < 0.1
+    assert (patterns[0][:, :49] != patterns[2]).any()
+
+
+def test_strengths_of_one_kind_differ_in_strength_alone() -> None:
+    grey = np.full((60, 60, 3), 128, np.uint8)
+    weak, strong = (noise.astype(int) - 128 for noise in under(("noise10", "noise20"), grey))
+    assert np.abs(strong - 2 * weak).max() <= 2
+
+
+def test_each_family_of_the_sweep_grows_from_nearly_nothing() -> None:
+    change = {
+        name: np.abs(condition(PHOTO).astype(int) - PHOTO).mean() for name, condition in conditions(SWEEP).items()
+    }
+    for family in ("jpeg", "noise", "gaussian_blur", "motion_blur", "mix"):
+        steps = [change[name] for name in SWEEP if name.rstrip("0123456789.") == family]
+        assert steps[0] < 2
+        assert steps == sorted(steps)
+        assert steps[-1] > 1.5 * steps[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("moir0.5", "no condition called 'moir0.5'; did you mean moire0.5"),
+        ("cleen", "no condition called 'cleen'; did you mean clean"),
+        ("noise", "'noise' needs a number behind it"),
+        ("jpeg0", "jpeg takes its quality, a whole number from 1 to 100"),
+        ("jpeg101", "jpeg takes its quality, a whole number from 1 to 100"),
+        ("jpeg30.5", "jpeg takes its quality, a whole number from 1 to 100"),
+        ("mix1.5", "mix takes its strength, from 0 to 1"),
+        ("blur-1", "no condition called 'blur-1'; did you mean blur1"),
+        ("jpeg30\n", "no condition called"),
+        ("", "no condition called ''; known: "),
+    ],
+)
+def test_a_name_that_does_not_hold_is_refused_with_what_would(name: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        conditions(["clean", name])
+
+
+def test_damage_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RecipeError, match="did you mean moire"):
+        damaged("moir", 0.5)
+    with pytest.raises(RecipeError, match="give 0 to 1"):
+        damaged("moire", 2.0)
+
+
+def test_figures_under_chance_are_the_same_in_every_run(detector, samples: list[Sample]) -> None:
+    chosen = conditions(["noise20", "mix0.4"])
+    first, second = (robustness(detector, samples, chosen, rounds=20) for _ in range(2))
+    assert first == second
+    assert list(first) == ["noise20", "mix0.4"]

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import assay
-from assay.cli import detectors, evaluate, scan, train
+from assay.cli import data, detectors, evaluate, scan, train
 from assay.cli.shell import Verbs, examples
 
 app = typer.Typer(
@@ -53,3 +53,4 @@ def _assay(
 for _verb in (scan, detectors, evaluate, train):
     _name = _verb.__name__.rpartition(".")[2]
     app.command(_name, epilog=examples(*_verb.EXAMPLES))(getattr(_verb, _name))
+app.add_typer(data.app, name="data")

@@ -104,6 +104,17 @@ def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
         yield progress
 
 
+def settings_of(given: list[str] | None, example: str) -> dict[str, str]:
+    """KEY=VALUE options by key."""
+    settings = {}
+    for setting in given or ():
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise typer.BadParameter(f"{setting!r}: write KEY=VALUE, for example {example}", param_hint="--set")
+        settings[key] = value
+    return settings
+
+
 def seen(text: str) -> str:
     from assay.judge.sink import printable
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from assay.cli.shell import settings_of
 from assay.errors import MissingExtra
 
 EXAMPLES = (
@@ -57,10 +58,7 @@ def train(
     from assay.learn.recipe import find
 
     chosen = find(recipe, "paper" if size == "paper" else "small")
-    for setting in settings or ():
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            raise typer.BadParameter(f"{setting!r}: write KEY=VALUE, for example descend.pairs=64", param_hint="--set")
+    for key, value in settings_of(settings, "descend.pairs=64").items():
         chosen = chosen.with_field(key, value)
     rows = opened(data)
     given: dict[str, Any] = {"name": name, "precision": precision}

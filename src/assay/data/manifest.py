@@ -103,7 +103,7 @@ def write(path: str | os.PathLike[str], samples: Iterable[Sample]) -> None:
         MissingExtra: a Parquet table, without the extra "data".
     """
     file = Path(path)
-    _check_suffix(file)
+    check_suffix(file)
     table = Table.of(samples)
     columns = {"path": _relative(table.column("path"), file.parent), "label": table.column("label")}
     columns |= {name: table.column(name) for name in (*FIELDS, *table.groups)}
@@ -153,14 +153,16 @@ def select(
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check_suffix(file: Path) -> None:
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raises ManifestError where the file's suffix names no format that a manifest has."""
+    file = Path(path)
     if file.suffix.lower() not in SUFFIXES:
         raise ManifestError(f"{file}: a manifest is a .csv, .csv.gz or .parquet file; export this table as one")
 
 
 def _blocks(file: Path, problems: list[str]) -> Iterator[Block]:
     """The table's text, some thousand rows at a time."""
-    _check_suffix(file)
+    check_suffix(file)
     try:
         if file.suffix.lower() == ".parquet":
             yield from _parquet_blocks(file)

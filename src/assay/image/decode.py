@@ -1,4 +1,4 @@
-"""Reads pictures: from a path, bytes, a Pillow image or an array to the pixels that a person sees.
+"""Reads pictures and videos: from a path, bytes, a Pillow image or an array to the pixels that a person sees.
 
 A file gives a `Picture` or an `InputError` with a kind; nothing else comes out, and nothing is half decoded. Content
 decides what a file is, never its name. Only JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and (with the extra `heic`) HEIC are
@@ -13,9 +13,10 @@ What is shown, where a file leaves a choice:
   of an APNG that is not part of its animation is left out.
 - **Pages** of a TIFF: those with the shape of the first. A page that Pillow cannot read is passed over.
 - **Several pictures in one file** (MPO of phones, HEIC): the main one.
+- **Videos** (MP4, MOV, WebM, MKV, AVI, MPEG, FLV; with the extra `video`): see `assay.image.video`.
 
 Limits of what can be seen: libjpeg fills in what is missing or damaged inside a JPEG's entropy-coded data as long as
-the file's markers are in order, and does not say so.
+the file's markers are in order, and does not say so. Of an MPEG or FLV stream any beginning is a whole stream.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from PIL import (
 )
 
 from assay.errors import InputError, MissingExtra
-from assay.image import colour, container, place
+from assay.image import colour, container, place, video
 from assay.image.quiet import quiet
 from assay.types import Picture, Pixels
 
@@ -55,6 +56,9 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image |
 _WALK = 10
 """An animation's frames build on one another, so frame 900 costs 900 frames. Frames are taken from as many of the first
 as this times `Limits.pixels` allows."""
+
+_VIDEO_WALK = 100
+"""The same for what is decoded to get at a video's frames: 4,800 frames of 1920 x 1080, which take seconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +74,10 @@ class Limits:
         side: the longer side in pixels. 60,000: twice the 30,000 of a large panorama, below JPEG's 65,535.
         frames: how many frames of an animation, or pages of a TIFF, are decoded; evenly spaced, always with the first.
             16: a video's worth of evidence at the cost of 16 pictures.
-        total_frames: a file that claims more is refused. 10,000: five minutes at 30 frames a second.
+        video_frames: how many frames of a video are decoded, where `frames` does not say fewer; evenly spaced, with the
+            first and the last. 15: as GenConViT and its followers judge a clip.
+        total_frames: an animation, or a TIFF, that claims more is refused. 10,000: five minutes at 30 frames a second.
+            Videos have an index and may be longer: `assay.image.container.MOST_FRAMES`.
 
     Raises:
         ValueError: a limit below 1.
@@ -80,6 +87,7 @@ class Limits:
     pixels: int = 100_000_000
     side: int = 60_000
     frames: int = 16
+    video_frames: int = 15
     total_frames: int = 10_000
 
     def __post_init__(self) -> None:
@@ -200,6 +208,8 @@ def _from_bytes(data: bytes, limits: Limits) -> Picture:
     if not data:
         raise InputError(f"empty, not one byte; {container.AGAIN}", kind="empty")
     form = container.identify(data)
+    if form in container.VIDEOS:
+        return _from_video(data, form, limits)
     outline = container.outline(form, data, limits.total_frames)
     if outline.size:
         _check_size(outline.size, limits)
@@ -220,6 +230,26 @@ def _from_bytes(data: bytes, limits: Limits) -> Picture:
         format=form,
         frame_numbers=numbers,
         frame_count=count,
+    )
+
+
+def _from_video(data: bytes, form: str, limits: Limits) -> Picture:
+    container.outline(form, data, limits.total_frames)
+    clip = video.read(
+        data,
+        form,
+        frames=min(limits.frames, limits.video_frames),
+        pixels=2 * limits.pixels,
+        work=_VIDEO_WALK * limits.pixels,
+        check=lambda size: _check_size(size, limits),
+    )
+    return Picture(
+        frames=clip.frames,
+        sha256=hashlib.sha256(data).hexdigest(),
+        format=form,
+        frame_numbers=clip.numbers,
+        frame_count=clip.count,
+        times=clip.times,
     )
 
 

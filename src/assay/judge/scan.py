@@ -27,6 +27,14 @@ PICTURES = frozenset(
 """Endings by which a file inside a folder is taken for a picture: of the formats that are read, and of formats of
 photographs that are not, so that none is passed over in silence. A file named outright is always tried."""
 
+VIDEOS = frozenset(
+    (
+        *(".mp4", ".m4v", ".f4v", ".3gp", ".3g2", ".mov", ".qt", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".vob"),
+        *(".mts", ".m2ts", ".flv", ".wmv", ".asf", ".ogv"),
+    )
+)
+"""The same for videos. ".ts" is left out: in most folders it is TypeScript; name such a recording outright."""
+
 STDIN = "-"
 
 _CHUNK = 1 << 16
@@ -151,8 +159,8 @@ def expand(
     """The inputs that paths stand for, lazily and in a stable order.
 
     - A file is itself, whatever its name; one that does not exist too, so that judging it says so.
-    - A folder is the pictures in it (by their endings, `PICTURES`) and in its folders, by name; hidden ones are passed
-      over. Links to folders are followed, and no folder is walked twice.
+    - A folder is the pictures and videos in it (by their endings, `PICTURES` and `VIDEOS`) and in its folders, by name;
+      hidden ones are passed over. Links to folders are followed, and no folder is walked twice.
     - A pattern (`*`, `?`, `[…]`, `**` for any depth) that names no file is what it matches, by name.
     - "-" is one path a line on `stdin`, each a file or a folder.
 
@@ -276,7 +284,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_listed(name: str) -> bool:
     """Whether a folder's walk gives a file of that name."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURES | VIDEOS
 
 
 def _place(folder: str) -> tuple[int, int]:

@@ -7,9 +7,7 @@ name.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-import json
 import pkgutil
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -21,6 +19,7 @@ from assay.image.alter import T
 from assay.image.degrade import Degrade
 from assay.image.view import View
 from assay.judge.rule import Pool
+from assay.settings import replaced
 
 
 class Part(pydantic.BaseModel):
@@ -266,13 +265,13 @@ class Recipe(Part):
             if not rest:
                 raise RecipeError(f"cannot set {place!r} as a whole; name a field of it, as in {place}.FIELD")
             changed = tuple(
-                _replace(item, rest, value, place) if getattr(item, key) == first else item for item in items
+                replaced(item, rest, value, place) if getattr(item, key) == first else item for item in items
             )
             return self.model_copy(update={slot: changed})
         if first not in type(self).model_fields:
             known = [*type(self).model_fields, *(s.name for s in self.streams), *(s.stage for s in self.stages)]
             raise RecipeError(f"cannot set {place!r}: " + unknown("field", first, known))
-        copy: Self = _replace(self, place, value, place)
+        copy: Self = replaced(self, place, value, place)
         return copy
 
 
@@ -281,53 +280,6 @@ def _only(stages: list[Kind], kind: str, stream: str = "") -> Kind:
         of = f" for the stream {stream!r}" if stream else ""
         raise RecipeError(f"a recipe needs exactly one {kind} stage{of}; this one has {len(stages)}")
     return stages[0]
-
-
-def _replace(part: Any, place: str, value: Any, whole: str) -> Any:
-    """`part` with the field at a dotted place changed; parts are pydantic models, dataclasses or free mappings."""
-    first, _, rest = place.partition(".")
-    fields = _fields(part)
-    if fields is None:
-        above = whole.removesuffix(f".{place}")
-        raise RecipeError(f"cannot set {whole!r}: {above} is {part!r} and has no fields; set {above} itself")
-    if first not in fields and not isinstance(part, dict):
-        raise RecipeError(f"cannot set {whole!r}: " + unknown("field", first, fields))
-    if rest:
-        return _made(part, fields | {first: _replace(fields.get(first), rest, value, whole)}, whole, value)
-    if not isinstance(value, str):
-        return _made(part, fields | {first: value}, whole, value)
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return _made(part, fields | {first: value}, whole, value)
-    try:
-        return _made(part, fields | {first: parsed}, whole, value)
-    except RecipeError as refusal:
-        # A text may look like JSON: a name such as "16".
-        try:
-            return _made(part, fields | {first: value}, whole, value)
-        except RecipeError:
-            raise refusal from None
-
-
-def _fields(part: Any) -> dict[str, Any] | None:
-    if isinstance(part, pydantic.BaseModel):
-        return {name: getattr(part, name) for name in type(part).model_fields}
-    if dataclasses.is_dataclass(part):
-        return {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    return dict(part) if isinstance(part, dict) else None
-
-
-def _made(part: Any, fields: dict[str, Any], whole: str, value: Any) -> Any:
-    """Another of `part`'s type, checked."""
-    if isinstance(part, dict):
-        return fields
-    try:
-        return pydantic.TypeAdapter(type(part)).validate_python(fields)
-    except pydantic.ValidationError as error:
-        raise RecipeError(f"cannot set {whole} to {value!r}: {error.errors()[0]['msg'].lower()}") from None
-    except RecipeError as error:
-        raise RecipeError(f"cannot set {whole} to {value!r}: {error}") from None
 
 
 def names() -> dict[str, str]:

@@ -30,6 +30,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from assay import metrics
 from assay.errors import InputError
+from assay.image import place as addresses
 from assay.image.decode import decode
 from assay.image.fingerprint import perceptual_hash
 from assay.image.quiet import quiet
@@ -121,17 +122,21 @@ class Row:
 
 
 def look(place: str | os.PathLike[str]) -> Facts:
-    """Decode one file and keep what identifies and describes it.
+    """Decode one file, or one address inside an archive, and keep what identifies and describes it.
 
     Raises:
         InputError: the file cannot be decoded.
     """
     picture = decode(place)
-    try:
-        size = Path(place).stat().st_size
-    except OSError as error:
-        raise InputError(f"{place} vanished while it was read ({error.strerror})", kind="missing") from error
-    quality, exif = _header(Path(place))
+    name = os.fspath(place)
+    archive, member = addresses.split(name)
+    if member:
+        data = addresses.read(name)
+        size = len(data)
+        quality, exif = _header(io.BytesIO(data))
+    else:
+        size, _ = addresses.stat(name)
+        quality, exif = _header(Path(archive))
     small = Image.fromarray(picture.pixels).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return Facts(
         sha256=picture.sha256,
@@ -152,7 +157,7 @@ def look_at_all(
     """`look` at many files, in their order; a file that cannot be decoded gives its error.
 
     Args:
-        places: paths.
+        places: paths, or addresses inside archives.
         progress: called with (done, total) after each file.
         workers: threads; by default one a core, four at most.
     """
@@ -248,10 +253,10 @@ def _totals() -> npt.NDArray[np.int64]:
     return np.array(totals, dtype=np.int64)
 
 
-def _header(path: Path) -> tuple[int | None, bool]:
+def _header(file: Path | io.BytesIO) -> tuple[int | None, bool]:
     """The JPEG quality and whether there is EXIF, from the file's header."""
     try:
-        with quiet(), Image.open(path) as image:
+        with quiet(), Image.open(file) as image:
             # Table 0 is the luminance's in every JPEG that keeps to JFIF.
             steps = image.quantization.get(0) if isinstance(image, JpegImageFile) else None
             return (None if steps is None else jpeg_quality(steps)), bool(image.getexif())

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from assay.data.table import Table
 from assay.errors import LayoutError, unknown
 from assay.types import Label, Sample
 
@@ -49,6 +50,9 @@ _PADDING = (
     "image images img imgs picture pictures photo photos face faces video videos frame frames data dataset set deep"
 )
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+NOT_UNICODE = "its name is not valid Unicode, which no manifest can hold; rename it"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Layout:
 class Found:
     """What a layout gave: samples, and how often each reason left something out, with an example of each."""
 
-    samples: list[Sample]
+    samples: Table
     left_out: Counter[str]
     examples: dict[str, str]
 
@@ -132,16 +136,24 @@ def read(name: str, root: str | Path, /, **options: str) -> Found:
     place = Path(root)
     if not place.exists():
         raise LayoutError(f"{place}: no such file or folder; give the place where {name} was unpacked")
-    samples: list[Sample] = []
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    for item in layout.read(place, **options):
-        if isinstance(item, Sample):
-            samples.append(item)
-        else:
+
+    def kept() -> Iterator[Sample]:
+        for item in layout.read(place, **options):
+            if isinstance(item, Sample):
+                try:
+                    item.place.encode()
+                except UnicodeEncodeError:
+                    item = LeftOut(os.fsencode(item.place).decode(errors="replace"), NOT_UNICODE)
+                else:
+                    yield item
+                    continue
             reasons[item.reason] += 1
             examples.setdefault(item.reason, item.place)
-    if not samples:
+
+    samples = Table.of(kept())
+    if not len(samples):
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3)) or "it is empty"
         raise layout.mismatch(place, f"no sample was found: {why}")
     return Found(samples, reasons, examples)

@@ -1,0 +1,348 @@
+"""`assay data`: a data set as it was published, read, checked, split, derived from and sharded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.main
+
+from assay.cli.shell import SOME_FAILED, Json, Quiet, Verbs, amount, examples, say, seen, settings_of, stages
+
+if TYPE_CHECKING:
+    from assay.data.table import Table
+
+Manifest = Annotated[str, typer.Argument(metavar="MANIFEST", help="A table with the columns path and label.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes that work beside this one.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter; may be repeated.")
+]
+Skip = Annotated[bool, typer.Option("--skip", help="Leave out rows that cannot be read, instead of an error.")]
+Split = Annotated[
+    list[str] | None, typer.Option("--split", metavar="NAME", help="Only rows of this split; may be repeated.")
+]
+
+
+class _DataVerbs(Verbs):
+    """Adds a verb for each derivation; they are looked up only when somebody asks for `assay data`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from assay.data.derivations import derivations
+
+        return [*super().list_commands(ctx), *derivations()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from assay.data.derivations import derivations
+
+        found = super().get_command(ctx, cmd_name)
+        return _derivation(cmd_name) if found is None and cmd_name in derivations() else found
+
+
+app = typer.Typer(
+    cls=_DataVerbs,
+    help="Read, check, split, align, degrade and shard data sets.",
+    epilog=examples(
+        "assay data layouts",
+        "assay data read celebdf /data/Celeb-DF-v2 --out celebdf.parquet",
+        "assay data check celebdf.parquet",
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command(epilog=examples("assay data layouts", "assay data layouts faceforensics"))
+def layouts(
+    layout: Annotated[
+        str | None, typer.Argument(metavar="[LAYOUT]", help="One layout, with the tree it reads.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The published data sets that can be read as they are."""
+    from assay.data import layouts as published
+
+    found = published.layouts().values() if layout is None else [published.find(layout)]
+    for each in found:
+        if as_json:
+            told = {"name": each.name, "summary": each.summary, "shape": each.shape, "source": each.source}
+            print(json.dumps(told | {"options": dict(each.options)}))
+        elif layout is None:
+            print(f"{each.name:<15} {each.summary}")
+        else:
+            print(f"{each.name}: {each.summary}\n\n{each.shape.rstrip()}\n\nread from: {each.source}")
+            for name, what in each.options.items():
+                print(f"  --set {name}=…  {what}")
+
+
+@app.command(
+    epilog=examples(
+        "assay data read imagefolder photos/ --out manifest.csv",
+        "assay data read faceforensics /data/FF++ --set compression=c23 --out ff.parquet",
+    )
+)
+def read(
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="Of `assay data layouts`.")],
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="Where the data set was unpacked.")],
+    out: Annotated[str, typer.Option(metavar="MANIFEST", help="A .csv, .csv.gz or .parquet file to write.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the layout; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a published data set into a manifest, and say what was found and what was left out."""
+    from assay.data import layouts as published
+    from assay.data import manifest, split
+
+    manifest.check_suffix(out)
+    found = published.read(layout, root, **settings_of(settings, "tune=0.1"))
+    manifest.write(out, found.samples)
+    parts = split.summary(found.samples)
+    if as_json:
+        left = [
+            {"reason": reason, "count": count, "example": found.examples[reason]}
+            for reason, count in found.left_out.most_common()
+        ]
+        print(json.dumps({"rows": len(found.samples), "counts": [_part(part) for part in parts], "left_out": left}))
+        return
+    _tell_counts(found.samples)
+    for reason, count in found.left_out.most_common():
+        print(f"left out {count}: {seen(reason)}, e.g. {seen(found.examples[reason])}")
+    say(f"wrote {out}; next: assay data check {out}", prefix="")
+
+
+@app.command(epilog=examples("assay data check manifest.csv", "assay data check manifest.parquet --table --json"))
+def check(
+    data: Manifest,
+    table: Annotated[bool, typer.Option("--table", help="Look at the table alone and open no picture.")] = False,
+    near: Annotated[
+        int | None, typer.Option(min=0, max=63, help="Bits within which two pictures look the same.")
+    ] = None,
+    bound: Annotated[float | None, typer.Option(min=0.5, max=1, help="AUC above which a shortcut is an error.")] = None,
+    related: Annotated[
+        list[str] | None,
+        typer.Option("--related", metavar="COL", help="A column that must not cross splits; may be repeated."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=0, help="Problems of a kind that are printed.")] = 10,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether training or measuring on it would be honest: leaks, duplicates, labels, and shortcuts.
+
+    Exit status: 0 nothing that makes it unfit, 1 not fit as it stands, 2 usage.
+    """
+    from rich.console import Console
+
+    from assay.data import manifest
+    from assay.measure import check as checking
+    from assay.measure import check_report
+
+    rows = manifest.read(data, check=False, strict=False)
+    given: dict[str, Any] = {"near": near, "bound": bound, "related": related, "workers": workers}
+    with stages(quiet) as progress:
+        chosen = {name: value for name, value in given.items() if value is not None}
+        report = checking.check(rows, look=not table, progress=progress, **chosen)
+    if as_json:
+        print(json.dumps(report.to_dict(), allow_nan=False))
+    else:
+        check_report.show(report, Console(highlight=False), most)
+    if not report.honest:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command(
+    epilog=examples(
+        "assay data split manifest.csv --by subject --out split.csv",
+        "assay data split manifest.csv --leave-out generator=sdxl --out unseen.csv",
+    )
+)
+def split(
+    data: Manifest,
+    out: Annotated[str, typer.Option(metavar="MANIFEST", help="Where the same rows with new splits go.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="COL", help="What must stand in one split: subject, video, source, generator, …"),
+    ] = None,
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", metavar="COL=VALUE", help="Test on what training never meets.")
+    ] = None,
+    shares: Annotated[
+        str, typer.Option(metavar="TRAIN,TUNE,TEST", help="Of the keys, not of the rows.")
+    ] = "0.8,0.1,0.1",
+    together: Annotated[
+        bool, typer.Option("--together", help="Keep rows linked by any chain of shared keys in one split.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Give every row a split that stays the same when rows are added."""
+    from assay.data import manifest
+    from assay.data import split as splitting
+
+    if bool(by) == bool(leave_out):
+        raise typer.BadParameter("say either --by COL or --leave-out COL=VALUE")
+    manifest.check_suffix(out)
+    given = _shares(shares)
+    rows = manifest.read(data, check=False, strict=False)
+    if rows.problems:
+        say(f"{len(rows.problems)} faults in {data}; assay data check lists them")
+    if leave_out:
+        column, equals, value = leave_out.partition("=")
+        if not (column and equals):
+            raise typer.BadParameter(f"{leave_out!r}: write COL=VALUE, for example generator=sdxl")
+        found = splitting.leave_out(rows, given, seed, **{column: value})
+    else:
+        found = splitting.assign(rows, by or [], given, seed, together=together)
+    manifest.write(out, found.table)
+    if as_json:
+        told = {"counts": [_part(part) for part in splitting.summary(found.table)], "keyed": found.keyed}
+        print(json.dumps(told | {"left_out": len(found.left_out), "across": found.across}))
+        return
+    _tell_counts(found.table)
+    for name, count in found.keyed.items():
+        print(f"{count} rows by {name}")
+    if len(found.left_out):
+        print(f"{len(found.left_out)} rows stand in no split: each would show something on both sides")
+    for name, count in found.across.items():
+        print(f"{count} values of {name} still stand in more than one split; add --by {name}")
+
+
+@app.command(
+    epilog=examples("assay data shard manifest.csv --out shards/", "assay train code24 --data shards/ --out run")
+)
+def shard(
+    data: Manifest,
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Where shards and their index go; run again to go on.")],
+    largest: Annotated[
+        int | None, typer.Option(parser=amount(1024), help="Bytes a shard may have, e.g. 1G.  [default: 512M]")
+    ] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Samples a shard may have.  [default: 10000]")] = None,
+    only: Split = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    skip: Skip = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write WebDataset shards, checksummed; training reads them from disk or from an address."""
+    from assay.data import shards
+
+    given = {"largest": largest, "most": most, "workers": workers}
+    with stages(quiet) as progress:
+        index = shards.write(
+            _rows(data, only),
+            out,
+            seed=seed,
+            skip=skip,
+            progress=_one(progress, "writing shards"),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    print(f"{index.samples} samples in {len(index.shards)} shards under {out}")
+    if index.left_out:
+        print(f"{len(index.left_out)} rows left out; {out}/{shards.INDEX} names them")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _derivation(name: str) -> Any:
+    """The verb of a derivation."""
+    from assay.data import derivations
+
+    kind = derivations.find(name)
+    # Typer reads annotations as text in this module's names, so the verb is made for each derivation anew.
+    verbs = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+
+    @verbs.command(name, help=_help(kind), epilog=examples(f"assay data {name} manifest.csv --out {name}/"))
+    def derive(
+        data: Manifest,
+        out: Annotated[str, typer.Option(metavar="FOLDER", help="Where files and manifest go; run again to go on.")],
+        settings: Settings = None,
+        only: Split = None,
+        seed: Seed = 0,
+        workers: Workers = None,
+        skip: Skip = False,
+        quiet: Quiet = False,
+    ) -> None:
+        from assay.data.derive import derive as deriving
+        from assay.settings import replaced
+
+        chosen = kind()
+        for key, value in settings_of(settings, _example(chosen)).items():
+            chosen = replaced(chosen, key, value)
+        count = os.cpu_count() or 1 if workers is None else workers
+        with stages(quiet) as progress:
+            found = deriving(
+                _rows(data, only),
+                out,
+                chosen,
+                seed=seed,
+                workers=count,
+                progress=_one(progress, name),
+                skip=skip,
+            )
+        print(f"{found.made} files made, {len(found.table)} rows in {found.manifest}")
+        for reason, number in found.left_out.most_common():
+            print(f"left out {number}: {seen(reason)}")
+        if found.problems:
+            say("\n".join(found.problems[:20]))
+            raise typer.Exit(SOME_FAILED)
+
+    return typer.main.get_command(verbs)
+
+
+def _help(kind: Any) -> str:
+    """What a derivation does, and the parameters that --set reaches."""
+    summary = f"{kind.summary[0].upper()}{kind.summary[1:]}."
+    keys = "\n".join(f"  {key}={json.dumps(value)}" for key, value in _flat(kind().parameters()).items())
+    return f"{summary}\n\n\b\nParameters, for --set:\n{keys}"
+
+
+def _example(derivation: Any) -> str:
+    key, value = next(iter(_flat(derivation.parameters()).items()))
+    return f"{key}={json.dumps(value)}"
+
+
+def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) and value else {f"{above}{name}": value}
+    return flat
+
+
+def _rows(data: str, only: list[str] | None) -> Table:
+    from assay.data import manifest
+
+    rows = manifest.read(data)
+    return manifest.select(rows, split=only) if only else rows
+
+
+def _one(progress: Callable[[str, int, int], None] | None, stage: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(stage, done, total)
+
+
+def _shares(text: str) -> dict[str, float]:
+    from assay.data.split import SPLITS
+
+    try:
+        parts = [float(part) for part in text.split(",")]
+    except ValueError:
+        parts = []
+    if len(parts) != len(SPLITS):
+        raise typer.BadParameter(f"{text!r}: write three shares, for example 0.8,0.1,0.1", param_hint="--shares")
+    return dict(zip(SPLITS, parts, strict=True))
+
+
+def _part(part: Any) -> dict[str, Any]:
+    label = None if part.label is None else part.label.name.lower()
+    return {"split": part.split, "label": label, "rows": part.rows}
+
+
+def _tell_counts(rows: Table) -> None:
+    from assay.data import split
+
+    for part in split.summary(rows):
+        label = "of unknown class" if part.label is None else part.label.name.lower()
+        print(f"{part.split or 'no split':<8} {part.rows:>9} {label}")

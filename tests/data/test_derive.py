@@ -233,11 +233,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files_and_leaves_no_process(s
     assert 0 < len(list((tmp_path / "out").rglob("*.txt"))) < 48
     with (tmp_path / "out" / ".derive" / "journal.jsonl").open("ab") as journal:
         journal.write(b'{"row": 23, "sha2')
+    (tmp_path / "out" / ".derive" / "77-0.part").write_bytes(b"half a pie")
     again = manifest.read(tmp_path / "set" / "all.csv")
     derive(again, tmp_path / "out", Stamped(), workers=0)
     derive(again, tmp_path / "whole", Stamped(), workers=0)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     assert not list((tmp_path / "out").rglob("*.part"))
+    made = {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.txt")}
+    derive(again, tmp_path / "out", Stamped(), workers=0)
+    assert {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.txt")} == made
 
 
 def test_a_damaged_missing_or_outdated_copy_is_made_again(samples: Table, tmp_path: Path) -> None:

@@ -346,6 +346,25 @@ def test_no_index_stands_while_a_damaged_tar_is_made_again(tmp_path: Path) -> No
     assert contents(tmp_path / "out") == before
 
 
+def test_mending_that_is_stopped_forgets_nothing_of_what_it_had_not_come_to(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+    Path(samples[-1].place).write_bytes(b"?" * 40)
+    shards.write(samples, tmp_path / "out", most=3, skip=True)
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / "train-real-000000.tar").write_bytes(b"")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("train-fake-*.tar")}
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        shards.write(samples, tmp_path / "out", most=3, skip=True, progress=stop)
+    shards.write(samples, tmp_path / "out", most=3, skip=True)
+    assert contents(tmp_path / "out") == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("train-fake-*.tar")} == times
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

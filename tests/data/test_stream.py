@@ -147,6 +147,14 @@ def test_more_consumers_than_shards_crowd_where_there_is_most_to_read(tmp_path: 
     index = write(tmp_path, 22, 0, 20)  # shards of 20 and 2
     lengths = sorted(length(index, share=Share(number, 6)) for number in range(6))
     assert lengths == [2, 4, 4, 4, 4, 4]
+    alike = write(tmp_path / "alike", 12, 8, 100)
+    assert [length(alike, share=Share(number, 5)) for number in range(5)] == [4] * 5
+
+
+def test_each_epoch_draws_both_the_shards_and_the_buffer_anew(sets: Callable[[int, int, int], Index]) -> None:
+    many, one = sets(20, 3, 4), sets(20, 0, 100)
+    assert len({tuple(frames(stream(many, epoch=epoch, buffer=1))) for epoch in range(4)}) == 4
+    assert len({tuple(frames(stream(one, epoch=epoch, buffer=8))) for epoch in range(4)}) == 4
 
 
 def test_a_shuffle_buffer_mixes_and_one_of_a_single_sample_keeps_the_shards_order(
@@ -222,6 +230,14 @@ def test_a_torn_shard_is_an_error_that_says_what_to_do(index: Index, left: int) 
     assert caught.kind == "truncated"
     assert "train-real-000000.tar" in str(caught)
     assert "run the command" in str(caught)
+
+
+@pytest.mark.parametrize("size", [29_000, 30_000, 30_500, 31_000, 31_500])
+def test_a_shard_is_read_to_its_end_however_its_blocks_fall(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8\xff" + bytes(size))
+    index = shards.write([Sample(str(path), None)], tmp_path / "out")
+    assert [len(data) for _, data in stream(index)] == [size + 3]
 
 
 @pytest.mark.parametrize("share", [Share(), Share(1, 3)])
@@ -368,7 +384,7 @@ class Server(http.server.ThreadingHTTPServer):
     """Serves a folder, and misbehaves where it is asked to: `cuts` answers end early, `busy` answers are 503."""
 
     daemon_threads = True
-    cuts = busy = 0
+    cuts = busy = sent = 0
     ranges = True
 
     @property
@@ -400,8 +416,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.server.cuts and path.suffix == ".tar":
             self.server.cuts -= 1
+            self.server.sent += 3000
             self.wfile.write(data[start : start + 3000])
             return
+        self.server.sent += len(data) - start
         self.wfile.write(data[start:])
 
     def log_message(self, format: str, *args: object) -> None:
@@ -448,9 +466,11 @@ def test_a_token_in_the_address_goes_with_every_request(server: Server) -> None:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_lost_connection_is_taken_up_where_it_was_lost(server: Server, ranges: bool) -> None:
     index = Index.open(server.url)
-    server.cuts, server.ranges = 3, ranges
+    server.cuts, server.ranges, server.sent = 3, ranges, 0
     assert sorted(frames(stream(index, buffer=1))) == list(range(23))
     assert server.cuts == 0
+    if ranges:
+        assert server.sent == sum(shard.bytes for shard in index.shards)
 
 
 def test_a_connection_that_is_lost_again_and_again_is_an_error(server: Server) -> None:

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from assay.data.table import Table, concatenated, field
+from assay.data.table import TEXT, Table, among, concatenated, distinct, field
 from assay.errors import ManifestError
 from assay.types import Label, Sample
 
@@ -84,3 +84,14 @@ def test_no_rows_are_a_table_too() -> None:
 def test_a_group_that_is_named_like_a_field_is_refused() -> None:
     with pytest.raises(ManifestError, match="cannot be called 'video'"):
         Table.of([Sample("a", None, groups={"video": "x"})])
+
+
+def test_the_texts_of_a_column_are_told_apart_whatever_they_are() -> None:
+    names, place = distinct(np.array(["b", "", "a", "b"], TEXT))
+    assert names.tolist() == ["", "a", "b"]
+    assert place.tolist() == [2, 0, 1, 2]
+    assert among(np.array(["b", "", "a", "b"], TEXT), ["a", ""]).tolist() == [False, True, True, False]
+    # On this column NumPy 2.4.6 ends the process where it does not sort stably.
+    paths = np.array([f"{number // 1000}/{number}.jpg" for number in range(200_000)], TEXT)
+    assert len(distinct(paths)[0]) == 200_000
+    assert among(paths, [f"{number // 1000}/{number}.jpg" for number in range(1000)]).sum() == 1000

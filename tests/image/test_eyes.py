@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.image.eyes import EYE, boxes_of_centres, boxes_of_landmarks, mask
@@ -37,6 +37,7 @@ def middle(box: Box) -> tuple[float, float]:
 marks = st.lists(st.tuples(st.integers(-20, 400), st.integers(-20, 400)), min_size=68, max_size=68)
 
 
+@settings(max_examples=30)
 @given(marks)
 def test_landmarks_give_the_rectangles_of_the_release(points: list[tuple[int, int]]) -> None:
     landmarks = np.array(points, np.int32)

@@ -168,7 +168,7 @@ def test_a_face_that_leaves_the_picture_keeps_its_place_where_the_wheels_code_mo
     wanted = [(x - 210, y - 60) for x, y in EYES]
     (face,) = detector.detect(pixels)
     ((_, _, points),) = theirs(wheel, pixels)
-    assert max(math.dist(a, b) for a, b in zip(face.landmarks[:2], wanted, strict=True)) < 2
+    assert max(math.dist(a, b) for a, b in zip(face.landmarks[:2], wanted, strict=True)) < 3
     assert max(math.dist(a, b) for a, b in zip(points[:2], wanted, strict=True)) > 5
     assert face.box.left == 0
 

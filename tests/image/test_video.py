@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fractions
 import hashlib
 import io
@@ -9,7 +10,7 @@ import itertools
 import struct
 import sys
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,20 @@ def test_time_stamps_that_do_not_tell_frames_apart_leave_them_numbered_as_they_c
     picture = decode(clip(30))
     assert [number_of(frame) for frame in picture.frames] == list(picture.frame_numbers) == list(evenly(30, 15))
     assert picture.times == pytest.approx([number / 30 for number in picture.frame_numbers])
+
+
+def test_time_stamps_that_are_not_those_of_the_frames_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = video._opened
+
+    @contextlib.contextmanager
+    def opened(*arguments: Any) -> Iterator[tuple[Any, Any]]:
+        with original(*arguments) as (file, stream):
+            file.flags |= 1  # FFmpeg's guesses, which for AVI with reordered frames are wrong
+            yield file, stream
+
+    monkeypatch.setattr(video, "_opened", opened)
+    picture = decode(clip(50, "avi", "libx264"))
+    assert [number_of(frame) for frame in picture.frames] == list(picture.frame_numbers) == list(evenly(50, 15))
 
 
 # ── how they are reached ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -534,6 +549,18 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_no_other_is_changed(code
     for number, frame in zip(found.numbers, found.frames, strict=True):
         if number < 13 or number >= 20:
             assert np.array_equal(frame, whole.frames[whole.numbers.index(number)])
+
+
+def test_a_frame_that_the_decoder_filled_in_is_not_shown() -> None:
+    noise = list(np.random.default_rng(5).integers(0, 256, (20, HEIGHT, WIDTH, 3), np.uint8))
+    data = clip(codec="mpeg4", b_frames=0, gop=1, pictures=noise)
+    at, size = packets_of(data)[7]
+    changed = bytearray(data)
+    changed[at + size // 2 : at + size] = bytes(size - size // 2)
+    whole, found = read(data, frames=20), read(bytes(changed), frames=20)
+    assert found.numbers == (*range(7), *range(8, 20))
+    pairs = zip(found.numbers, found.frames, strict=True)
+    assert all(np.array_equal(frame, whole.frames[number]) for number, frame in pairs)
 
 
 def test_the_next_sound_frame_stands_in_for_one_that_is_broken() -> None:

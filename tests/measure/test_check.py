@@ -233,10 +233,12 @@ def test_near_duplicates_of_one_origin_are_told_as_its_origin(put: Put) -> None:
     assert where(found) == [(6, 2)]
 
 
-def test_a_near_duplicate_is_found_behind_one_of_the_same_origin(put: Put) -> None:
-    rows = [put("a.png", 0, split="train", origin="ab" * 32), put("b.png", 1, FAKE, split="train", generator="g")]
-    rows += [put("c.png", 0, side=128, split="train", origin="cd" * 32)]
-    rows += [put("d.jpg", 0, split="test", origin="ab" * 32), put("e.png", 3, FAKE, split="test", generator="g")]
+@pytest.mark.parametrize("seed", range(5))
+def test_a_near_duplicate_is_found_behind_one_of_the_same_origin(put: Put, seed: int) -> None:
+    rows = [put("a.png", seed, split="train", origin="ab" * 32), put("b.png", 91, FAKE, split="train", generator="g")]
+    rows += [put("c.bmp", seed, split="train", origin="cd" * 32)]
+    rows += [put("d.jpg", seed, quality=25, split="test", origin="ab" * 32)]
+    rows += [put("e.png", 93, FAKE, split="test", generator="g")]
     assert where(only(check(Table.of(rows), rounds=0), "near_duplicate_across_splits")) == [(5, 4)]
     swapped = [dataclasses.replace(found, split={"train": "test", "test": "train"}[found.split]) for found in rows]
     assert where(only(check(Table.of(swapped), rounds=0), "near_duplicate_across_splits")) == [(4, 5)]

@@ -253,7 +253,9 @@ def _derivation(name: str) -> Any:
 
     kind = derivations.find(name)
     # Typer reads annotations as text in this module's names, so the verb is made for each derivation anew.
-    verbs = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+    verbs = typer.Typer(
+        add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+    )
 
     @verbs.command(name, help=_help(kind), epilog=examples(f"assay data {name} manifest.csv --out {name}/"))
     def derive(

@@ -32,7 +32,7 @@ import numpy as np
 from assay.data import derived, manifest
 from assay.data.derivations import Derivation, Piece, Source
 from assay.data.derived import MANIFEST, SPLITS, Entry, Folder, Unnamed
-from assay.data.table import Table
+from assay.data.table import Table, distinct
 from assay.errors import AssayError, InputError, ManifestError, OutputError, RecipeError, unknown
 from assay.image import place
 from assay.types import Sample
@@ -136,7 +136,7 @@ def derive(
 def _check_rows(table: Table) -> None:
     if not len(table):
         raise ManifestError("no rows to derive from; check what was selected")
-    for split in np.unique(table.column("split")).tolist():
+    for split in distinct(table.column("split"))[0].tolist():
         if split not in SPLITS:
             raise ManifestError(unknown("split", split, [name for name in SPLITS if name]))
 

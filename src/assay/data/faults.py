@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.data.table import Table, Text
+from assay.data.table import Table, Text, distinct
 from assay.errors import InputError, unknown
 from assay.image import place
 
@@ -31,7 +31,7 @@ _HEAD = 4096
 
 def of_values(name: str, column: Text, known: dict[str, Any]) -> dict[int, str]:
     """Cells of a column that holds one of a few words, and does not: index to fault."""
-    words, places = np.unique(column, return_inverse=True)
+    words, places = distinct(column)
     bad = {i: unknown(name, str(word), [w for w in known if w]) for i, word in enumerate(words) if word not in known}
     if not bad:
         return {}
@@ -85,7 +85,7 @@ def _shared(table: Table, keys: Text, what: str) -> list[str]:
     named = np.flatnonzero((keys != "") & (splits != ""))
     if not named.size:
         return []
-    _, group = np.unique(keys[named], return_inverse=True)
+    _, group = distinct(keys[named])
     tested = splits[named] == "test"
     seen = np.full(int(group.max()) + 1, -1, np.int64)
     learned = np.flatnonzero(~tested)[::-1]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from assay.data.table import TEXT, Table, Text
+from assay.data.table import TEXT, Table, Text, distinct
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -37,13 +37,6 @@ class Keys:
     names: Text
     rows: Ints
     keys: Ints
-
-
-def distinct(cells: Text) -> tuple[Text, Ints]:
-    """The texts of a column, sorted, each once; and the place of each cell among them."""
-    # With return_index NumPy sorts stably. Its other sort ends the process on some columns of a million texts (2.4.6).
-    names, _, place = np.unique(cells, return_index=True, return_inverse=True)
-    return names, place.astype(np.int64)
 
 
 def keys(table: Table, column: str, where: Bools | None = None) -> Keys:

@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.data import faults
-from assay.data.table import FIELDS, OWN, TEXT, UNKNOWN, Table, Text
+from assay.data.table import FIELDS, OWN, TEXT, UNKNOWN, Table, Text, among, distinct
 from assay.errors import ManifestError, MissingExtra, unknown
 from assay.types import Label, Sample
 
@@ -144,9 +144,8 @@ def select(
     for name, value in wanted.items():
         if len(table) and name not in (*OWN, *table.groups):
             raise ManifestError(unknown("column", name, {*OWN, *table.groups}))
-        values = [value] if isinstance(value, str) else list(value)
         if len(table):
-            kept &= np.isin(table.column(name), np.array(values, TEXT))
+            kept &= among(table.column(name), [value] if isinstance(value, str) else value)
     return table[kept]
 
 
@@ -311,7 +310,7 @@ def _settled(
 
 
 def _mapped(column: Text, values: Mapping[str, Any], otherwise: Any, dtype: Any) -> Any:
-    words, places = np.unique(column, return_inverse=True)
+    words, places = distinct(column)
     return np.array([values.get(str(word), otherwise) for word in words], dtype)[places]
 
 

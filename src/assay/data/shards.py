@@ -35,7 +35,7 @@ import numpy.typing as npt
 import pydantic
 
 from assay.data import manifest, remote
-from assay.data.table import OWN, TEXT, UNKNOWN, Table
+from assay.data.table import OWN, TEXT, UNKNOWN, Table, among
 from assay.errors import InputError, ManifestError, OutputError
 from assay.image import container, place
 from assay.types import Label, Sample
@@ -367,7 +367,7 @@ def write(
 def _check_splits(table: Table) -> None:
     if not len(table):
         raise ManifestError("no rows to write; choose others")
-    known = np.isin(table.column("split"), np.array(["train", "tune", "test", ""], TEXT))
+    known = among(table.column("split"), ("train", "tune", "test", ""))
     if not known.all():
         row = int(np.flatnonzero(~known)[0])
         raise ManifestError(

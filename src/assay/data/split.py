@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from assay.data.keys import IDENTITY, Ints, Keys, distinct, families, first_said, joined, keys
-from assay.data.table import TEXT, UNKNOWN, Table, Text
+from assay.data.keys import IDENTITY, Ints, Keys, families, first_said, joined, keys
+from assay.data.table import TEXT, UNKNOWN, Table, Text, distinct
 from assay.errors import ManifestError, unknown
 from assay.types import Label
 

@@ -24,7 +24,7 @@ import numpy as np
 from assay.data import remote
 from assay.data.layouts import PICTURES, VIDEOS
 from assay.data.shards import LARGEST_SAMPLE, SUFFIXES, Index, Ints, Shard, permutation
-from assay.data.table import OWN, TEXT, Table
+from assay.data.table import OWN, Table, among
 from assay.errors import InputError, ManifestError
 from assay.image import place
 from assay.types import Label, Sample
@@ -183,7 +183,7 @@ def _chosen(data: Sequence[Sample], split: str | Collection[str] | None, label: 
     if isinstance(data, Table):
         kept = np.ones(len(data), np.bool_) if label is None else data.labels == int(label)
         if splits is not None and len(data):
-            kept &= np.isin(data.column("split"), np.array(splits, TEXT))
+            kept &= among(data.column("split"), splits)
     else:
         kept = np.array(
             [

@@ -169,6 +169,23 @@ class Table(Sequence[Sample]):
         )
 
 
+def distinct(cells: Text) -> tuple[Text, npt.NDArray[np.int64]]:
+    """The texts of a column, sorted, each once; and the place of each cell among them, shape (cells,).
+
+    Text is sorted nowhere else: only with `return_index` NumPy sorts it stably, and its other sort ends the process on
+    some columns of a few hundred thousand texts (NumPy 2.4.6).
+    """
+    names, _, place = np.unique(cells, return_index=True, return_inverse=True)
+    return names, place.astype(np.int64)
+
+
+def among(cells: Text, values: Iterable[str]) -> npt.NDArray[np.bool_]:
+    """Which cells of a column are one of `values`, shape (cells,)."""
+    names, place = distinct(cells)
+    wanted = set(values)
+    return np.array([name in wanted for name in names.tolist()], np.bool_)[place]
+
+
 def field(sample: Sample, name: str) -> str:
     """What a sample says under a column's name, as text; empty where it says nothing."""
     if name == "path":

@@ -2,8 +2,9 @@
 
 A file gives a `Picture` or an `InputError` with a kind; nothing else comes out, and nothing is half decoded. Content
 decides what a file is, never its name. Only JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and (with the extra `heic`) HEIC are
-read, each by its own Pillow decoder, so that no other decoder and no outside program is ever reached. Pillow's global
-settings are neither changed nor needed, and threads may decode at once.
+read, each by its own Pillow decoder, and (with the extra `video`) videos by PyAV, so that no other decoder and no
+outside program is ever reached. Pillow's global settings are neither changed nor needed, and threads may decode at
+once.
 
 What is shown, where a file leaves a choice:
 
@@ -108,9 +109,9 @@ def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
         limits: what it may cost.
 
     Returns:
-        A `Picture`: frames (height, width, 3) uint8 sRGB, upright, all of one shape, sharing no memory with `source`.
-        `sha256` is of the file's bytes; of the shape and the decoded pixels for Pillow images and arrays, whose
-        `format` is "image" and "array".
+        A `Picture`: frames (height, width, 3) uint8 sRGB, upright, all of one shape, sharing no memory with `source`;
+        `times` for videos. `sha256` is of the file's bytes; of the shape and the decoded pixels for Pillow images and
+        arrays, whose `format` is "image" and "array".
 
     Raises:
         InputError: with `kind` missing, permission, not_a_file, unreadable, empty, not_an_image, unsupported,

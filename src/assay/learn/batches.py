@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from assay.data.table import Table
+from assay.data.table import Table, distinct
 from assay.learn.recipe import Descend
 from assay.learn.tiles import TileStore
 from assay.learn.views import NAMES, draw
@@ -40,7 +40,8 @@ class Balanced:
         for label in Label:
             rows = np.flatnonzero(table.labels == label)
             names = np.strings.add(np.strings.add(table.column("generator"), "\n"), table.column("source"))[rows]
-            _, place, sizes = np.unique(names, return_inverse=True, return_counts=True)
+            _, place = distinct(names)
+            sizes = np.bincount(place)
             # A row's share of its source's weight, n ** power over n rows.
             weights = sizes[place].astype(np.float64) ** (power - 1)
             self.rows[label] = rows

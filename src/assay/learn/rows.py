@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.data.manifest import select
-from assay.data.table import UNKNOWN, Table
+from assay.data.table import UNKNOWN, Table, distinct
 from assay.errors import ManifestError
 from assay.types import Label, Sample
 
@@ -74,5 +74,6 @@ def described(rows: Mapping[str, Table]) -> dict[str, Any]:
 
 
 def _counts(column: npt.NDArray[Any]) -> dict[str, int]:
-    names, counts = np.unique(column, return_counts=True)
+    names, place = distinct(column)
+    counts = np.bincount(place, minlength=len(names))
     return {str(name): int(count) for name, count in zip(names, counts, strict=True)}

@@ -133,6 +133,7 @@ def test_eyes_are_masked_in_training_rows_only(tmp_path: Path) -> None:
 def test_the_folder_remembers_with_which_detector_it_was_made() -> None:
     for derivation in (FaceCrops, MaskedEyes):
         assert derivation(search=BOTH).fingerprint() != derivation(search=NONE).fingerprint()
+        assert derivation().parameters()["search"].startswith("mtcnn")
         without = dataclasses.replace(BOTH, retry=False)
         assert derivation(search=BOTH).fingerprint() != derivation(search=without).fingerprint()
 

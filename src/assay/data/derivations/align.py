@@ -77,7 +77,7 @@ class Aligned(Derivation):
         else:
             pixels = window(pixels, self.side, alignment, across, down)
         codec = alignment.codec or "PNG"
-        data = encode(pixels, codec, alignment.quality, )
+        data = encode(pixels, codec, alignment.quality, subsampling=alignment.subsampling, method=alignment.method)
         return Outcome((Piece(data, SUFFIXES[codec]),))
 
 

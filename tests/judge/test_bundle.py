@@ -16,7 +16,7 @@ from assay.judge.card import digest
 from assay.judge.engine import Engine, runtime
 from assay.judge.heads import LinearHead
 from assay.judge.seen import Seen
-from conftest import tiny_graph
+from tiny import tiny_graph
 
 FILES = ("tiny.judge.onnx", "tiny.explain.onnx", "tiny.weights", "judge.json", "heads.npz", "seen.npz")
 

@@ -57,9 +57,7 @@ def test_what_is_for_the_reader_only_does_not_make_another_run(
     claim(tmp_path, Run.of(recipe.set(name="tiny:variant", summary="Another word"), rows, 0), resume=True)
 
 
-def test_a_data_set_may_move_as_a_whole(
-    run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
-) -> None:
+def test_a_data_set_may_move_as_a_whole(run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path) -> None:
     claim(tmp_path, run, resume=True)
     moved = {
         split: [dataclasses.replace(sample, place=f"/elsewhere/{Path(sample.place).name}") for sample in part]

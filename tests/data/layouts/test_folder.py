@@ -25,7 +25,7 @@ def test_every_picture_and_clip_is_a_sample_of_no_known_class(tmp_path: Path, pi
         "clip.mp4",
     ]
     assert {sample.label for sample in found.samples} == {None}
-    assert [sample.groups["folder"] for sample in found.samples] == ["a/deep", "", ""]
+    assert [sample.groups.get("folder", "") for sample in found.samples] == ["a/deep", "", ""]
     assert [sample.video for sample in found.samples] == ["", "", "clip.mp4"]
 
 

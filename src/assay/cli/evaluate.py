@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assay.data.table import Table
 
 EXAMPLES = (
+    "assay evaluate NAME --data manifest.csv --condition jpeg30 --condition noise20",
     "assay evaluate NAME --data manifest.csv",
     "assay evaluate ./bundle --data manifest.csv --by camera --robustness --json",
 )
@@ -32,6 +33,15 @@ def evaluate(
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Measure again after compression, resizing and blur.")
     ] = False,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--condition",
+            metavar="NAME",
+            help="Measure again after this, e.g. jpeg30, noise20, mix0.5, or sweep for the whole of drift's; may be "
+            "repeated.",
+        ),
+    ] = None,
     train: Annotated[
         str | None,
         typer.Option(
@@ -52,16 +62,18 @@ def evaluate(
     """
     from assay.data import manifest
     from assay.measure import evaluate as measuring
+    from assay.measure import robustness as hardening
 
+    under = hardening.CONDITIONS if robustness else {}
+    named = [part for name in conditions or () for part in (hardening.SWEEP if name == "sweep" else (name,))]
+    under = {**under, **hardening.conditions(named)}
     rows = manifest.read(data)
-    splits = sorted({sample.split for sample in rows if sample.split})
-    if split is None and splits:
+    if split is None and (rows.column("split") != "").any():
         split = "test"
     chosen = rows if split is None else _of_split(rows, split, data)
     control_fit = None
     if train is not None:
-        named = train.endswith((".csv", ".csv.gz"))
-        control_fit = manifest.read(train) if named else _of_split(rows, train, data)
+        control_fit = manifest.read(train) if train.endswith(manifest.SUFFIXES) else _of_split(rows, train, data)
     loaded = assay.load(detector, threads=threads)
     with stages(quiet) as progress:
         found = measuring.evaluate(
@@ -73,11 +85,9 @@ def evaluate(
             rounds=rounds,
             progress=progress,
         )
-        if robustness:
-            from assay.measure import robustness as hardening
-
-            under = hardening.robustness(loaded, chosen, rounds=rounds, progress=progress)
-            found = dataclasses.replace(found, robustness=under)
+        if under:
+            measured = hardening.robustness(loaded, chosen, under, rounds=rounds, progress=progress)
+            found = dataclasses.replace(found, robustness=measured)
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
     else:

@@ -48,7 +48,7 @@ def scan(
         int | None, typer.Option(parser=amount(1000), help="Refuse larger pictures, e.g. 20M.  [default: 100M]")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Most frames judged of an animation.  [default: 16]")
+        int | None, typer.Option(min=1, help="Most frames judged of an animation or clip.  [default: 16, 15]")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -69,7 +69,7 @@ def scan(
     from assay.image.decode import Limits
     from assay.judge import scan as scanning
 
-    given = {"bytes": max_bytes, "pixels": max_pixels, "frames": frames}
+    given = {"bytes": max_bytes, "pixels": max_pixels, "frames": frames, "video_frames": frames}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     with_stdin = scanning.STDIN in paths
     if with_stdin and sys.stdin is None:

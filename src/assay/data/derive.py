@@ -31,7 +31,7 @@ import numpy as np
 
 from assay.data import derived, manifest
 from assay.data.derivations import Derivation, Piece, Source
-from assay.data.derived import MANIFEST, SPLITS, Entry, Folder, Unnamed
+from assay.data.derived import SPLITS, Entry, Folder, Unnamed
 from assay.data.table import Table, distinct
 from assay.errors import AssayError, InputError, ManifestError, OutputError, RecipeError, unknown
 from assay.image import place
@@ -123,7 +123,7 @@ def derive(
     with Folder(root, plan, table) as folder:
         if not folder.done.all():
             # Of an earlier run with `skip`: it would pass for the manifest of what is now being made.
-            (root / MANIFEST).unlink(missing_ok=True)
+            (root / manifest.NAME).unlink(missing_ok=True)
         problems = _run(table, folder, derivation, seed, workers, progress)
         if problems and not skip:
             raise _refusal(root, problems)
@@ -341,7 +341,7 @@ def _finished(table: Table, folder: Folder, derivation: Derivation, problems: li
     if not len(copies):
         why = "; ".join(f"{reason} ({count})" for reason, count in left_out.most_common(3)) or "every row failed"
         raise ManifestError(f"{folder.root}: not one picture came of {len(table)} rows: {why}", problems)
-    path = folder.root / MANIFEST
+    path = folder.root / manifest.NAME
     try:
         manifest.write(path, copies)
     except OSError as error:

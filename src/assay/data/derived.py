@@ -31,7 +31,6 @@ from assay.errors import OutputError
 from assay.image import place
 
 PLAN = "derivation.json"
-MANIFEST = "manifest.csv"
 WORK = ".derive"
 FORMAT = 1
 

@@ -44,6 +44,9 @@ LABELS = {"real": Label.REAL, "fake": Label.FAKE, "0": Label.REAL, "1": Label.FA
 SPLITS = {"train": "train", "tune": "tune", "val": "tune", "test": "test", "": ""}
 SUFFIXES = (".csv", ".gz", ".parquet")
 
+NAME = "manifest.csv"
+"""What a manifest is called in a folder that was written with it."""
+
 Block = tuple[dict[str, Text], npt.NDArray[np.int64]]
 """Columns of consecutive rows, and the rows' numbers."""
 
@@ -55,7 +58,7 @@ def read(path: str | os.PathLike[str], *, check: bool = True, strict: bool = Tru
     """Read a manifest, in the order of its rows.
 
     Args:
-        path: a `.csv`, `.csv.gz` or `.parquet` file.
+        path: a `.csv`, `.csv.gz` or `.parquet` file, or the folder of shards or of a derived set.
         check: also look at the files themselves: that each exists, and that no file of the training or tuning rows
             stands, byte for byte, among the test rows. Everything the table alone can tell is always checked.
         strict: refuse a table with any fault. Otherwise what can be read is kept (an unknown label or split as not
@@ -70,6 +73,8 @@ def read(path: str | os.PathLike[str], *, check: bool = True, strict: bool = Tru
         MissingExtra: a Parquet table, without the extra "data".
     """
     file = Path(path)
+    if (file / NAME).is_file():
+        file /= NAME
     problems: list[str] = []
     blocks, labels, numbers = [], [], []
     for columns, rows in _blocks(file, problems):

@@ -41,7 +41,6 @@ from assay.image import container, place
 from assay.types import Label, Sample
 
 INDEX = "shards.json"
-MANIFEST = "manifest.csv"
 UNFINISHED = "unfinished.json"
 """Stands in place of the index until all shards are there."""
 
@@ -486,7 +485,7 @@ class _Writer:
         digests = np.array(self._digests, TEXT)
         origins = rows.column("origin")
         rows = rows.with_column("path", np.array(self._members, TEXT)).with_column("sha256", digests)
-        manifest.write(self.folder / MANIFEST, rows.with_column("origin", np.where(origins == "", digests, origins)))
+        manifest.write(self.folder / manifest.NAME, rows.with_column("origin", np.where(origins == "", digests, origins)))
         _save(self.folder / INDEX, self._document())
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         for left in self.folder.glob("*.part"):  # by a run that was killed
@@ -608,7 +607,7 @@ class _Writer:
         if (self.folder / INDEX).exists():
             _save(self.folder / UNFINISHED, self._document())
             (self.folder / INDEX).unlink()
-            (self.folder / MANIFEST).unlink(missing_ok=True)
+            (self.folder / manifest.NAME).unlink(missing_ok=True)
 
     def _document(self) -> _Document:
         """As far as it is known: this run's, and what an earlier run left that this one has not come to."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.data import manifest, remote
-from assay.data.shards import MANIFEST, Index, permutation
+from assay.data.shards import Index, permutation
 from assay.data.stream import Share, length, stream
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError
@@ -43,11 +43,11 @@ def rows_of(index: Index) -> Table:
     """
     if remote.is_address(index.source):
         with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch) / MANIFEST
-            copy.write_bytes(remote.fetch(remote.beside(index.source, MANIFEST), LARGEST_MANIFEST))
+            copy = Path(scratch) / manifest.NAME
+            copy.write_bytes(remote.fetch(remote.beside(index.source, manifest.NAME), LARGEST_MANIFEST))
             rows = manifest.read(copy, check=False)
     else:
-        rows = manifest.read(Path(index.source).with_name(MANIFEST), check=False)
+        rows = manifest.read(Path(index.source).with_name(manifest.NAME), check=False)
     if len(rows) != index.samples:
         raise ManifestError(
             f"{index.source} counts {index.samples} samples and the manifest beside it {len(rows)}; write the shards "

@@ -485,7 +485,9 @@ class _Writer:
         digests = np.array(self._digests, TEXT)
         origins = rows.column("origin")
         rows = rows.with_column("path", np.array(self._members, TEXT)).with_column("sha256", digests)
-        manifest.write(self.folder / manifest.NAME, rows.with_column("origin", np.where(origins == "", digests, origins)))
+        manifest.write(
+            self.folder / manifest.NAME, rows.with_column("origin", np.where(origins == "", digests, origins))
+        )
         _save(self.folder / INDEX, self._document())
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         for left in self.folder.glob("*.part"):  # by a run that was killed

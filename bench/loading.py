@@ -8,7 +8,8 @@ their queues before the clock does). What is compared takes turns, round by roun
 ratios are taken within a round, and their middle and extremes are printed.
 
 - *decode*: the file's bytes read, decoded, and one 224 px view cut. The bare rate.
-- *T*: and CoDE's transform operator on the way to the view.
+- *T*: and CoDE's transform operator on the way to the view, as published: on the whole picture, resized at the end.
+- *T native*: the operator on a region of at most 320 px, cropped without resizing, as the small recipes do.
 - *degrade*: and drift's degradation engine on the view's pixels (about half of the pictures pass it).
 - *degrade whole*: the engine on the whole picture, before the view is cut.
 - *CoDE*: the four views of CoDE's loss, T on three of them.
@@ -40,11 +41,12 @@ from assay.image.degrade import Degrade
 from assay.image.view import View
 from assay.learn.batches import as_is, one_thread
 from assay.learn.recipe import Descend
-from assay.learn.views import draw
+from assay.learn.views import draw, random_region
 from assay.types import Pixels
 
 VIEW = View(size=224)
 ALTER = T()
+NATIVE = T(resize=None, crop="random")
 DEGRADE = Degrade()
 CODE = Descend(stream="code")
 BATCH = 16
@@ -56,6 +58,10 @@ def _plain(pixels: Pixels, rng: np.random.Generator) -> Any:
 
 def _alter(pixels: Pixels, rng: np.random.Generator) -> Any:
     return ALTER(pixels, rng)
+
+
+def _native(pixels: Pixels, rng: np.random.Generator) -> Any:
+    return NATIVE(random_region(pixels, 320, rng), rng)
 
 
 def _degrade(pixels: Pixels, rng: np.random.Generator) -> Any:
@@ -73,6 +79,7 @@ def _code(pixels: Pixels, rng: np.random.Generator) -> Any:
 ARMS: dict[str, Callable[[Pixels, np.random.Generator], Any]] = {
     "decode": _plain,
     "T": _alter,
+    "T native": _native,
     "degrade": _degrade,
     "degrade whole": _degrade_whole,
     "CoDE": _code,

@@ -46,6 +46,7 @@ RECIPE = Recipe(
             loss=InfoNCE(temperature=0.1, multi_scale=0.5),
             crops=Crops(global_area=(0.4, 1.0), local_area=(0.05, 0.4), local=96),
             alter=T(max_ops=2, size=224, resize=248),
+            decode="always",
             optimiser=Optimiser(learning_rate=2e-3, weight_decay=2e-5, warmup=5 / 150),
             pairs=512,
             steps=1700,
@@ -68,6 +69,7 @@ def small(recipe: Recipe) -> Recipe:
     return recipe.set(
         code__view=recipe.stream("code").view.model_copy(update={"layout": "grid"}),
         descend__align=Align(probability=0.7, quality=(60, 98), scale=(0.6, 1.1), scale_probability=0.4),
+        descend__decode="once",
         descend__source_power=0.5,
         descend__tiles=Tiles(side=320, each=2, reduce_above=640),
         descend__pairs=24,

@@ -153,6 +153,11 @@ def test_a_copy_of_a_training_file_among_the_test_files_is_refused(tmp_path: Pat
     path = table(tmp_path, "path,label,split\na,real,train\nb,real,test\nc,real,test\nd,real,train\n")
     (problem,) = problems(path)
     assert problem.startswith("row 3: a test row with the same bytes as row 2")
+    hashed = "path,label,split,sha256\na,real,train,{0}\nb,real,test,{0}\n".format(hashlib.sha256(same).hexdigest())
+    assert [problem.split(" with ")[1] for problem in problems(table(tmp_path, hashed, "hashed.csv"))] == [
+        "the same origin as row 2 (train)",
+        "the same sha256 as row 2 (train)",
+    ]
     assert len(manifest.read(path, check=False)) == 4
 
 
@@ -226,6 +231,11 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path, name: str) -> Non
     assert list(again) == samples
 
 
+def test_spaces_around_a_cell_are_nothing_but_a_files_name_may_have_them(tmp_path: Path) -> None:
+    (sample,) = manifest.read(table(tmp_path, "path, label ,source\n a.png , Fake , site \n"), check=False)
+    assert sample == Sample(str(tmp_path / " a.png "), Label.FAKE, source="site")
+
+
 def test_a_written_folder_can_move(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     files(folder, "a.png")
@@ -240,6 +250,7 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_nothing_else(tmp_path: Pa
     first = (tmp_path / "m.csv.gz").read_bytes()
     manifest.write(tmp_path / "m.csv.gz", [sample])
     assert (tmp_path / "m.csv.gz").read_bytes() == first
+    assert first[4:8] == bytes(4), "a time of writing would make tomorrow's file another"
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv.gz"]
 
 

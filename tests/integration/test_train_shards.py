@@ -19,6 +19,7 @@ import assay
 from assay import cli
 from assay.data import shards
 from assay.judge import bundle
+from assay.learn.flow import Flow
 from assay.learn.hold import remember, rows_of
 from assay.types import Label, Sample
 
@@ -35,7 +36,7 @@ SETTINGS = {
     "descend.pairs": "4",
     "descend.steps": "5",
     "descend.epochs": "3",
-    "fit.records": "16",
+    "fit.records": "8",
     "calibrate.fpr": "0.2",
 }
 
@@ -90,7 +91,18 @@ def address(folder: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_shards_at_an_address_make_a_detector_that_remembers_every_row(address: str, tmp_path: Path) -> None:
+def test_shards_at_an_address_make_a_detector_that_remembers_every_row(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far fewer rows are held for the head and the tuning figure than flow through training.
+    monkeypatch.setattr("assay.learn.train.PROBE_ROWS", 8)
+    flowed: list[tuple[int, int]] = []
+    stream = Flow.stream
+    monkeypatch.setattr(
+        Flow,
+        "stream",
+        lambda flow, first, last, workers: (flowed.append((first, last)), stream(flow, first, last, workers))[1],
+    )
     arguments = ["train", "code24:trace", "--data", address, "--out", str(tmp_path / "out"), "--workers", "0"]
     arguments += [word for place, value in SETTINGS.items() for word in ("--set", f"{place}={value}")]
     arguments += ["--precision", "fp32", "--device", "cpu"]
@@ -98,6 +110,8 @@ def test_shards_at_an_address_make_a_detector_that_remembers_every_row(address: 
     assert result.exit_code == 0, result.output
     read = bundle.read(tmp_path / "out" / "bundle")
     assert len(read.seen.files) == 36
+    assert flowed == [(0, 15)]
+    assert len(list((tmp_path / "out" / "tiles").rglob("*.png"))) == 8 + 12
     assert len(read.seen.phashes) > 0
     assert (read.judge.ensemble.rows.real, read.judge.ensemble.rows.fake) == (6, 6)
     assert not [path for path in Quiet.asked if path.startswith("/test-")]

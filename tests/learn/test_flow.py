@@ -9,17 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from assay.data import shards
 from assay.data.shards import Index
 from assay.data.stream import Share, length
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, RecipeError
+from assay.image.decode import decode
 from assay.image.degrade import Degrade
+from assay.learn import flow
 from assay.learn.batches import Batch
 from assay.learn.flow import Flow
+from assay.learn.hold import rows_of
 from assay.learn.recipe import Descend, Recipe
-from assay.types import Label, Sample
+from assay.types import Label, Picture, Sample
 
 PAIRS = 3
 """Eight reals and eight fakes do not divide by it: epochs end inside batches."""
@@ -122,3 +126,52 @@ def test_a_picture_that_cannot_be_decoded_is_named(samples: list[Sample], stage:
     rows = [dataclasses.replace(samples[0], place=str(broken)), samples[1]]
     with pytest.raises(InputError, match=r"broken\.png"):
         next(Flow(Table.of(rows), stage.model_copy(update={"pairs": 2}), 32, seed=0).stream(0, 1, 0))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What batches that are made in this process decode, in order."""
+    files: list[bytes] = []
+
+    def spy(data: bytes) -> Picture:
+        files.append(data)
+        return decode(data)
+
+    monkeypatch.setattr(flow, "decode", spy)
+    return files
+
+
+@pytest.mark.parametrize(("world", "lanes"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_the_batches_of_all_lanes_and_ranks_hold_every_picture_once(
+    index: Index, stage: Descend, decoded: list[bytes], world: int, lanes: int
+) -> None:
+    whole = stage.model_copy(update={"pairs": 8 // (world * lanes)})
+    for rank, lane in itertools.product(range(world), range(lanes)):
+        # A share may differ from others by a shard's length; as rows they are alike.
+        list(Flow(rows_of(index), whole, 32, seed=1, rank=rank, world=world).lane(lane, lanes, lane, lane + 1))
+    assert Counter(decoded).most_common(1)[0][1] == 1
+    assert len(decoded) == 16
+
+
+def test_every_epoch_has_an_order_of_its_own(table: Table, stage: Descend, decoded: list[bytes]) -> None:
+    list(Flow(table, stage.model_copy(update={"pairs": 8}), 32, seed=1).lane(0, 1, 0, 2))
+    first, second = decoded[:8], decoded[16:24]
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_ranks_that_come_to_the_same_picture_cut_other_views(samples: list[Sample], stage: Descend) -> None:
+    twice = Table.of([samples[0], samples[1]] * 2)
+    flows = [Flow(twice, stage.model_copy(update={"pairs": 1}), 32, seed=1, rank=rank, world=2) for rank in range(2)]
+    one, other = (next(each.stream(0, 1, 0)) for each in flows)
+    assert not same(one, other)
+
+
+def test_each_frame_of_a_clip_has_its_turn(samples: list[Sample], stage: Descend, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.gif"
+    frames = [Image.new("RGB", (60, 60), (level, level, level)) for level in (0, 120, 240)]
+    frames[0].save(clip, save_all=True, append_images=frames[1:])
+    rows = Table.of([dataclasses.replace(samples[0], place=str(clip)), samples[1]])
+    batches = Flow(rows, stage.model_copy(update={"pairs": 1}), 32, seed=0).stream(0, 20, workers=0)
+    levels = {int(batch["clean"][0].mean()) // 100 for batch in batches}
+    assert levels == {0, 1, 2}

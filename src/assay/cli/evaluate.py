@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 import assay
 from assay.cli.shell import SOME_FAILED, Json, Quiet, say, stages
-
-if TYPE_CHECKING:
-    from assay.data.table import Table
 
 EXAMPLES = (
     "assay evaluate NAME --data manifest.csv --condition jpeg30 --condition noise20",
@@ -23,7 +21,9 @@ EXAMPLES = (
 
 def evaluate(
     detector: Annotated[str, typer.Argument(metavar="DETECTOR", help="A name or a bundle's folder.")],
-    data: Annotated[str, typer.Option(metavar="MANIFEST", help="A .csv with the columns path and label.")],
+    data: Annotated[
+        str, typer.Option(metavar="MANIFEST", help="A table with path and label, or a folder that holds one.")
+    ],
     split: Annotated[
         str | None, typer.Option(help="Which rows.  [default: test where the manifest has splits, else all]")
     ] = None,
@@ -60,6 +60,7 @@ def evaluate(
 
     Rows that it was trained or tuned on are refused. Exit status: 0 all judged, 1 some could not be judged, 2 usage.
     """
+    from assay.cli import sources
     from assay.data import manifest
     from assay.measure import evaluate as measuring
     from assay.measure import robustness as hardening
@@ -67,13 +68,14 @@ def evaluate(
     under = hardening.CONDITIONS if robustness else {}
     named = [part for name in conditions or () for part in (hardening.SWEEP if name == "sweep" else (name,))]
     under = {**under, **hardening.conditions(named)}
-    rows = manifest.read(data)
+    rows = sources.rows(data)
     if split is None and (rows.column("split") != "").any():
         split = "test"
-    chosen = rows if split is None else _of_split(rows, split, data)
+    chosen = sources.of_splits(rows, [split] if split is not None else [], data)
     control_fit = None
     if train is not None:
-        control_fit = manifest.read(train) if train.endswith(manifest.SUFFIXES) else _of_split(rows, train, data)
+        elsewhere = train.endswith(manifest.SUFFIXES) or (Path(train) / manifest.NAME).is_file()
+        control_fit = sources.rows(train) if elsewhere else sources.of_splits(rows, [train], data)
     loaded = assay.load(detector, threads=threads)
     with stages(quiet) as progress:
         found = measuring.evaluate(
@@ -100,12 +102,3 @@ def evaluate(
         say(f"{len(found.rows.failures)} rows could not be judged; they are listed under rows.failures with --json")
         raise typer.Exit(SOME_FAILED)
 
-
-def _of_split(rows: Table, split: str, data: str) -> Table:
-    from assay.data import manifest
-    from assay.errors import ManifestError, unknown
-
-    chosen = manifest.select(rows, split=split)
-    if not chosen:
-        raise ManifestError(f"{data}: {unknown('split', split, {sample.split for sample in rows} - {''})}")
-    return chosen

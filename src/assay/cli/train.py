@@ -24,7 +24,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            metavar="MANIFEST|SHARDS", help="A table with path, label and split, or a folder or address of shards."
+            metavar="MANIFEST|SHARDS",
+            help="A table with path, label and split, a folder that holds one, or a folder or address of shards.",
         ),
     ],
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where the bundle and the checkpoints go.")],

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from assay.data.manifest import NAME
 from assay.errors import AssayError, OutputError, RecipeError
 from assay.image import faces
 from assay.image.decode import DEFAULT, Limits, decode
@@ -107,7 +108,7 @@ class FaceCache:
     Only the lines' places are held in memory (some 150 bytes a picture); lines that other processes add are seen.
 
     Args:
-        manifest: the manifest's path; it need not exist.
+        manifest: the manifest's path, or a folder that holds one; it need not exist.
         searcher: name of the way of searching, `searcher` of this module.
 
     Raises:
@@ -115,7 +116,7 @@ class FaceCache:
     """
 
     def __init__(self, manifest: str | os.PathLike[str], searcher: str) -> None:
-        self.path = Path(os.fspath(manifest) + ENDING)
+        self.path = beside(manifest)
         self.searcher = searcher
         self._places: dict[bytes, int] = {}
         self._read_to = 0
@@ -256,6 +257,20 @@ class Progress:
         return self.searched + self.known + self.failed
 
 
+def beside(manifest: str | os.PathLike[str]) -> Path:
+    """Where the faces of that manifest's pictures stand; the manifest may be given as the folder that holds it."""
+    path = Path(manifest)
+    if (path / NAME).is_file():
+        path /= NAME
+    return path.with_name(path.name + ENDING)
+
+
+def can_keep(manifest: str | os.PathLike[str]) -> bool:
+    """Whether what is found can be written down beside that manifest."""
+    path = beside(manifest)
+    return os.access(path if path.exists() else path.parent, os.W_OK)
+
+
 def asked(limits: Limits) -> str:
     """Which frames of a file those limits ask for, as far as they say so."""
     return f"{limits.frames}/{limits.video_frames}"
@@ -264,6 +279,42 @@ def asked(limits: Limits) -> str:
 def searcher(detector: FaceDetector, *, retry: bool = True) -> str:
     """Name of a way of searching: what a cache's lines are kept under."""
     return f"{detector.name} {faces.RETRIES_NAME}" if retry else detector.name
+
+
+def faces_in(
+    picture: Picture,
+    detector: FaceDetector,
+    cache: FaceCache | None = None,
+    *,
+    retry: bool = True,
+    limits: Limits = DEFAULT,
+) -> tuple[Faces, bool]:
+    """The faces of one decoded file: as the cache knows them, or looked for now and added to it.
+
+    Args:
+        picture: the file, decoded with `limits`.
+        detector: what searches.
+        cache: opened for `searcher(detector, retry=retry)`; None keeps nothing.
+        retry: also search enhanced copies (`assay.image.faces.find`).
+        limits: which frames were asked for.
+
+    Returns:
+        What each decoded frame shows, and whether it was searched just now.
+
+    Raises:
+        OutputError: the cache cannot be read or written.
+    """
+    held = None if cache is None else cache.get(picture.sha256, limits)
+    if held is not None:
+        return held, False
+    frames = tuple(
+        (number, faces.find(frame, detector, retries=faces.RETRIES if retry else ()))
+        for number, frame in zip(picture.frame_numbers, picture.frames, strict=True)
+    )
+    found = Faces(picture.sha256, picture.width, picture.height, frames, picture.frame_count, asked(limits))
+    if cache is not None:
+        cache.put(found)
+    return found, True
 
 
 def faces_of(
@@ -345,7 +396,7 @@ class _Search:
     def __init__(self, cache: FaceCache, detector: FaceDetector, retry: bool, limits: Limits) -> None:
         self.cache = cache
         self._detector = detector
-        self._retries = faces.RETRIES if retry else ()
+        self._retry = retry
         self._limits = limits
         self._lock = threading.Lock()
         self._at_work: dict[str, concurrent.futures.Future[Faces]] = {}
@@ -364,34 +415,22 @@ class _Search:
 
     def _of(self, picture: Picture) -> _Result:
         with self._lock:
-            held = self.cache.get(picture.sha256, self._limits)
-            if held is not None:
-                return held, False
             other = self._at_work.get(picture.sha256)
             if other is None:
                 mine = self._at_work[picture.sha256] = concurrent.futures.Future()
         if other is not None:
             return other.result(), False
         try:
-            found = self._look(picture)
-            self.cache.put(found)
+            result = faces_in(picture, self._detector, self.cache, retry=self._retry, limits=self._limits)
         except BaseException as error:
             mine.set_exception(error)
             raise
         else:
-            mine.set_result(found)
+            mine.set_result(result[0])
         finally:
             with self._lock:
                 del self._at_work[picture.sha256]
-        return found, True
-
-    def _look(self, picture: Picture) -> Faces:
-        frames = tuple(
-            (number, faces.find(frame, self._detector, retries=self._retries))
-            for number, frame in zip(picture.frame_numbers, picture.frames, strict=True)
-        )
-        wanted = asked(self._limits)
-        return Faces(picture.sha256, picture.width, picture.height, frames, picture.frame_count, wanted)
+        return result
 
 
 _BINARY = getattr(os, "O_BINARY", 0)

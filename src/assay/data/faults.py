@@ -75,9 +75,8 @@ def repeated_paths(table: Table) -> list[str]:
 
 
 def shared_across_splits(table: Table, name: str) -> list[str]:
-    """Test rows that share a column's value (in lower case) with a training or tuning row."""
-    keys = np.strings.lower(table.column(name))
-    return _shared(table, keys, name)
+    """Test rows that share a column's value with a training or tuning row."""
+    return _shared(table, table.column(name), name)
 
 
 def _shared(table: Table, keys: Text, what: str) -> list[str]:

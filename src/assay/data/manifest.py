@@ -37,7 +37,7 @@ import numpy.typing as npt
 
 from assay.data import faults
 from assay.data.table import FIELDS, OWN, TEXT, UNKNOWN, Table, Text, among, distinct
-from assay.errors import ManifestError, MissingExtra, unknown
+from assay.errors import ManifestError, MissingExtra, OutputError, unknown
 from assay.types import Label, Sample
 
 LABELS = {"real": Label.REAL, "fake": Label.FAKE, "0": Label.REAL, "1": Label.FAKE, "": None}
@@ -75,6 +75,11 @@ def read(path: str | os.PathLike[str], *, check: bool = True, strict: bool = Tru
     file = Path(path)
     if (file / NAME).is_file():
         file /= NAME
+    elif file.is_dir():
+        raise ManifestError(
+            f"{file}: a folder without a {NAME}; read the data set in it first: assay data read LAYOUT {file} --out "
+            f"{NAME} (assay data layouts shows what can be read)"
+        )
     problems: list[str] = []
     blocks, labels, numbers = [], [], []
     for columns, rows in _blocks(file, problems):
@@ -106,15 +111,16 @@ def write(path: str | os.PathLike[str], samples: Iterable[Sample]) -> None:
     Raises:
         ManifestError: a group has the name of one of the manifest's own columns, or a path is not valid Unicode.
         MissingExtra: a Parquet table, without the extra "data".
+        OutputError: the file cannot be written (kind "disk").
     """
     file = Path(path)
     check_suffix(file)
     table = Table.of(samples)
     columns = {"path": _relative(table.column("path"), file.parent), "label": table.column("label")}
     columns |= {name: table.column(name) for name in (*FIELDS, *table.groups)}
-    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix.lower() == ".parquet":
             pyarrow, parquet = _parquet()
             parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
@@ -122,8 +128,15 @@ def write(path: str | os.PathLike[str], samples: Iterable[Sample]) -> None:
             with temporary.open("wb") as raw:
                 _write_csv(raw, columns, zipped=file.suffix.lower() == ".gz")
         temporary.replace(file)
+    except OSError as error:
+        raise OutputError(
+            f"{file}: cannot be written ({error.strerror or error}); make room, or name a file in a folder that can be "
+            "written to",
+            kind="disk",
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def select(

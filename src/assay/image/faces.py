@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
@@ -78,6 +78,7 @@ class Face:
             raise ValueError(f"no face: {line!r:.80}") from error
 
 
+@runtime_checkable
 class FaceDetector(Protocol):
     """Whatever finds faces."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assay.data import layouts
-from assay.data.layouts.faceforensics import frame_number, who
+from assay.data.layouts.faceforensics import who
 from assay.errors import LayoutError
 from assay.types import Label, Sample
 
@@ -182,7 +182,3 @@ def test_what_is_no_published_part_is_left_out_with_a_reason(tmp_path: Path) -> 
         "its name is not of the published form": 2,
         "not a video": 1,
     }
-
-
-def test_a_frame_s_number_is_the_only_number_in_its_name() -> None:
-    assert [frame_number(stem) for stem in ("0012", "frame12", "12_0", "cover")] == [12, 12, None, None]

@@ -16,11 +16,12 @@ import json
 import pkgutil
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from PIL import Image
 
+from assay.data.table import Table
 from assay.errors import InputError, RecipeError, unknown
 from assay.image.align import encode
 from assay.image.decode import Limits, decode
@@ -87,13 +88,13 @@ class Source:
     def __init__(self, sample: Sample, data: bytes, limits: Limits) -> None:
         self.sample = sample
         self.data = data
+        self.limits = limits
         self.sha256 = hashlib.sha256(data).hexdigest()
-        self._limits = limits
 
     @functools.cached_property
     def picture(self) -> Picture:
         """The file decoded, when somebody first asks. Raises InputError."""
-        return decode(self.data, self._limits)
+        return decode(self.data, self.limits)
 
     def still(self) -> Pixels:
         """The pixels of a file with one frame, uint8 (height, width, 3).
@@ -133,15 +134,30 @@ class Derivation(abc.ABC):
     def ready(self) -> None:  # noqa: B027 (most have nothing to check)
         """Whether all that is needed is installed, told before any work. Raises MissingExtra."""
 
+    def beside(self, manifest: str) -> Self:
+        """The same derivation, which may use and keep beside that manifest what it learns of the set's pictures.
+
+        It makes the same files as without.
+        """
+        return self
+
+    def tally(self, rows: Table) -> dict[str, int]:
+        """What can be said in numbers of the rows of a finished set, by the words that follow the number."""
+        return {}
+
     @property
     def limits(self) -> Limits:
         """What decoding one file may cost. Two frames are enough to know that a file holds several."""
         return limits_for(2)
 
-    def parameters(self) -> dict[str, Any]:
-        """Every field as JSON holds it."""
+    def settings(self) -> dict[str, Any]:
+        """Every field as JSON holds it: what `--set` reaches. Needs nothing that may not be installed."""
         assert dataclasses.is_dataclass(self)
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def parameters(self) -> dict[str, Any]:
+        """All that the files hang on, as JSON holds it. Raises MissingExtra where that is known only by asking it."""
+        return self.settings()
 
     def fingerprint(self) -> str:
         """SHA-256 of name, version and parameters, 64 hexadecimal digits: equal where the same files come out."""
@@ -197,7 +213,4 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    # What is no plain value (a detector) says by its name which it is and how it is set.
-    return str(value.name)
+    return value

@@ -7,24 +7,22 @@ mistake. Complete faces for the later stages are the rows that these came from; 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from assay.data.derivations import Derivation, Lossless, Outcome, Piece, Source, check_lossless, lossless
-from assay.data.derivations.faces import PLAIN, Search
+from assay.data.derivations import Lossless, Outcome, Piece, Source, check_lossless, lossless
+from assay.data.derivations.faces import Searching
 from assay.image import eyes
 from assay.types import Sample
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedEyes(Derivation):
+class MaskedEyes(Searching):
     """Every picture of the training rows (and of rows without a split) with the eyes of all its faces black.
 
     Pictures in which no face is found are left out and counted: unmasked they would be what this stage must not see.
 
     Args:
-        search: how faces are found.
         form: "PNG", or lossless "WEBP"; no codec smears the mask's edges.
 
     Raises:
@@ -34,17 +32,10 @@ class MaskedEyes(Derivation):
     name = "eyes"
     summary = "training pictures with the eyes masked"
 
-    search: Search = PLAIN
     form: Lossless = "PNG"
 
     def __post_init__(self) -> None:
         check_lossless(self.form)
-
-    def ready(self) -> None:
-        _ = self.search.name
-
-    def parameters(self) -> dict[str, Any]:
-        return super().parameters() | {"search": self.search.name}
 
     def unread(self, sample: Sample) -> Outcome | None:
         if sample.split not in ("train", ""):
@@ -53,12 +44,12 @@ class MaskedEyes(Derivation):
 
     def derive(self, source: Source, rng: np.random.Generator) -> Outcome:
         pixels = source.still()
-        found = self.search(pixels)
-        if not found:
+        found = self.search(source)
+        if not found.faces:
             return Outcome(reason="no face found")
-        boxes = [box for face in found for box in eyes.boxes_of_centres(face)]
+        boxes = [box for face in found.faces for box in eyes.boxes_of_centres(face)]
         data, suffix = lossless(eyes.mask(pixels, boxes), self.form)
-        return Outcome((Piece(data, suffix, groups={"eyes": "masked"}),))
+        return Outcome((Piece(data, suffix, groups={"eyes": "masked", "found": found.how}),))
 
 
 DERIVATION = MaskedEyes

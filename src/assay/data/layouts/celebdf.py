@@ -29,8 +29,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from assay.data.clips import clips, listing
 from assay.data.layouts import Layout, LeftOut
-from assay.data.layouts.faceforensics import clips, listing
 from assay.errors import LayoutError
 from assay.types import Label, Sample
 

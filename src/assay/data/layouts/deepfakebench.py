@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from assay.data.clips import frame_number, load_json
 from assay.data.layouts import Layout, LeftOut, celebdf, faceforensics
 from assay.errors import LayoutError, unknown
 from assay.types import Label, Sample
@@ -121,7 +122,7 @@ def _lists(root: Path, dataset: str) -> list[Path]:
 
 def _clips(path: Path) -> Iterator[_Clip | LeftOut]:
     """Every mention of a clip in one list, in the list's order."""
-    found = faceforensics.load_json(path)
+    found = load_json(path)
     if not isinstance(found, dict) or not found:
         raise LAYOUT.mismatch(path, "it is not an object of data sets")
     for dataset, groups in found.items():
@@ -267,7 +268,7 @@ def _frames(clip: _Clip, folder: Path, prefix: str, moved: bool) -> Iterator[tup
                 "from its front before the rest is looked for in the folder of the option root"
             )
         place = Path(path) if absolute and not prefix else folder / path.lstrip("/")
-        number = faceforensics.frame_number(PurePosixPath(path).stem)
+        number = frame_number(PurePosixPath(path).stem)
         listed.append((-1 if number is None else number, place))
     for number, place in sorted(listed):
         yield place, None if number < 0 else number

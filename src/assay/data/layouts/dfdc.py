@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from assay.data.clips import clips, listing, load_json
 from assay.data.layouts import Layout, LeftOut
-from assay.data.layouts.faceforensics import clips, listing, load_json
 from assay.errors import LayoutError
 from assay.types import Label, Sample
 

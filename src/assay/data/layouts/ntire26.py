@@ -29,8 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from assay.data.clips import listing, load_json
 from assay.data.layouts import PICTURES, Layout, LeftOut
-from assay.data.layouts.faceforensics import listing, load_json
 from assay.errors import LayoutError
 from assay.types import Label, Sample
 

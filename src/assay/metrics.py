@@ -197,9 +197,14 @@ def bootstrap(
     strata = [_units(np.flatnonzero(truth == label), clusters) for label in (0, 1) if np.any(truth == label)]
     random = np.random.default_rng(seed)
     found = np.empty(rounds)
+    count = _auc_by_counting(score) if statistic is auc else None
     for number in range(rounds):
-        rows = np.concatenate([_draw(units, random) for units in strata])
-        found[number] = statistic(truth[rows], score[rows])
+        drawn = [_draw(units, random) for units in strata]
+        if count is None:
+            rows = np.concatenate(drawn)
+            found[number] = statistic(truth[rows], score[rows])
+        else:
+            found[number] = count(*drawn)
     found = found[~np.isnan(found)]
     if not len(found):
         return nothing
@@ -222,6 +227,19 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
     return Interval(share, low, high, n)
+
+
+def _auc_by_counting(score: Floats) -> Callable[[npt.NDArray[np.intp], npt.NDArray[np.intp]], float]:
+    """The AUC of drawn reals and fakes, as row numbers: `auc` to the bit, for scores that are sorted once for all."""
+    values, place = np.unique(score, return_inverse=True)
+
+    def count(reals: npt.NDArray[np.intp], fakes: npt.NDArray[np.intp]) -> float:
+        real = np.bincount(place[reals], minlength=len(values))
+        fake = np.bincount(place[fakes], minlength=len(values))
+        # Twice the pairs that a fake wins, so that a tie's half is a whole number.
+        return int(fake @ (2 * np.cumsum(real) - real)) / 2 / (len(reals) * len(fakes))
+
+    return count
 
 
 Units = npt.NDArray[np.intp] | list[npt.NDArray[np.intp]]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from assay import cli
-from assay.data import layouts, manifest, shards
+from assay.data import layouts, manifest
 from assay.data.derivations import derivations
+from assay.data.index import Index
+from assay.image.faces import Face
+from assay.image.mtcnn import Mtcnn
+from assay.types import Box, Pixels
 
 
 def run(*arguments: str) -> Any:
@@ -142,7 +150,7 @@ def test_shards_are_written_and_written_again(table: Path, tmp_path: Path) -> No
         result = run("shard", str(table), "--out", str(tmp_path / "shards"), "--most", "4")
         assert result.exit_code == 0, result.output
         assert "12 samples in 4 shards" in result.stdout
-    assert shards.Index.open(tmp_path / "shards").samples == 12
+    assert Index.open(tmp_path / "shards").samples == 12
     other = run("shard", str(table), "--out", str(tmp_path / "shards"), "--most", "5")
     assert other.exit_code == 2
     assert "most" in other.stderr
@@ -179,14 +187,180 @@ def test_rows_that_fail_are_listed_and_may_be_left_out(table: Path, tree: Path, 
     (tree / "fake" / "0.png").write_bytes(b"torn")
     arguments = ["degrade", str(table), "--out", str(tmp_path / "degraded"), "--workers", "0"]
     refused = run(*arguments)
-    assert refused.exit_code == 2
+    assert refused.exit_code == 1
     assert "0.png" in refused.stderr
+    assert refused.stdout == ""
     kept = run(*arguments, "--skip")
     assert kept.exit_code == 1
     assert "11 files made" in kept.stdout
+    assert "1 row failed and left out:" in kept.stderr
     assert len(manifest.read(tmp_path / "degraded" / "manifest.csv")) == 11
+
+
+def test_of_many_rows_that_fail_the_rest_is_counted(table: Path, tree: Path, tmp_path: Path) -> None:
+    for number in range(5, 27):
+        (tree / "fake" / f"{number}.png").write_bytes(b"torn")
+    run("read", "imagefolder", str(tree), "--out", str(table))
+    shown = run("degrade", str(table), "--out", str(tmp_path / "degraded"), "--workers", "0", "--skip").stderr
+    assert "22 rows failed" in shown
+    assert shown.count("\n  row ") == 20
+    assert shown.endswith("… and 2 more\n")
+
+
+def test_where_every_row_fails_the_reasons_are_listed_though_they_might_be_left_out(
+    table: Path, tree: Path, tmp_path: Path
+) -> None:
+    for path in (*tree.glob("real/*"), *tree.glob("fake/*.png")):
+        path.write_bytes(b"torn")
+    result = run("degrade", str(table), "--out", str(tmp_path / "degraded"), "--workers", "0", "--skip")
+    assert result.exit_code == 1
+    assert result.stderr.count("not a picture or video by its content") == 12
+
+
+@pytest.mark.parametrize("verb", ["degrade", "shard"])
+def test_machines_are_told_what_was_made_and_what_failed(table: Path, tree: Path, tmp_path: Path, verb: str) -> None:
+    (tree / "fake" / "0.png").write_bytes(b"")
+    out = tmp_path / "out"
+    rows = manifest.read(table, check=False)
+    number = int(rows.row_numbers[rows.column("path").tolist().index(str(tree / "fake" / "0.png"))])
+    refused = run(verb, str(table), "--out", str(out), "--json")
+    assert refused.exit_code == 1
+    told = json.loads(refused.stdout)
+    assert told["manifest"] is None
+    assert [problem.split(":")[0] for problem in told["problems"]] == [f"row {number}"]
+    kept = run(verb, str(table), "--out", str(out), "--json", "--skip")
+    assert kept.exit_code == 1
+    told = json.loads(kept.stdout)
+    assert len(manifest.read(told["manifest"])) == told["rows"] == 11
+    assert {part["label"]: part["rows"] for part in told["counts"]} == {"real": 6, "fake": 5}
+    if verb == "shard":
+        assert told["left_out"] == [{"row": number, "kind": "empty"}]
+        assert (told["shards"], told["index"]) == (2, str(out / "shards.json"))
+        assert told["bytes"] == sum(path.stat().st_size for path in out.glob("*.tar"))
+    else:
+        assert (told["made"], told["left_out"], len(told["problems"])) == (11, [], 1)
+
+
+def test_what_reading_and_splitting_wrote_is_told_to_machines(table: Path, tree: Path) -> None:
+    for arguments in (["read", "imagefolder", str(tree)], ["split", str(table), "--by", "path"]):
+        told = json.loads(run(*arguments, "--out", str(table), "--json").stdout)
+        assert (told["manifest"], told["rows"]) == (str(table), 12)
+
+
+def test_a_manifest_that_cannot_be_written_is_told_before_the_work(
+    table: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(layouts, "read", never)
+    out = str(tree / "fake" / "0.png" / "m.csv")
+    for arguments in (["read", "imagefolder", str(tree)], ["split", str(table), "--by", "path"]):
+        result = run(*arguments, "--out", out)
+        assert result.exit_code == 1
+        assert "cannot be written" in result.stderr
+
+
+def test_a_split_that_no_row_has_names_the_nearest_or_says_how_to_split(table: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    for verb in ("degrade", "shard"):
+        unsplit = run(verb, str(table), "--out", out, "--split", "test")
+        assert unsplit.exit_code == 2
+        assert f"no row has a split; run: assay data split {table}" in unsplit.stderr
+    run("split", str(table), "--by", "path", "--shares", "0.5,0.25,0.25", "--out", str(table))
+    wrong = run("degrade", str(table), "--out", out, "--split", "trian")
+    assert wrong.exit_code == 2
+    assert "did you mean train" in wrong.stderr
+    assert not Path(out).exists()
+    assert run("degrade", str(table), "--out", out, "--split", "val", "--workers", "0").exit_code == 0
+    assert {sample.split for sample in manifest.read(out)} == {"tune"}
+
+
+def test_shards_need_a_thread(table: Path, tmp_path: Path) -> None:
+    result = run("shard", str(table), "--out", str(tmp_path / "shards"), "--workers", "0")
+    assert result.exit_code == 2
+    assert "--workers" in result.stderr
+
+
+def test_a_folder_of_pictures_in_place_of_a_manifest_says_to_read_it_first(tree: Path) -> None:
+    result = run("check", str(tree))
+    assert result.exit_code == 2
+    assert "read the data set in it first: assay data read LAYOUT" in result.stderr
+
+
+SLOW = """
+import sys, time
+from assay.data import shards
+from assay.image import place
+
+read = place.read
+def slowly(*arguments, **named):
+    time.sleep(0.1)
+    return read(*arguments, **named)
+place.read = slowly
+from assay.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "made"),
+    [("degrade", ["--workers", "0"], "*/*/*/*"), ("shard", ["--workers", "1", "--most", "1"], "*.tar")],
+)
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    table: Path, tmp_path: Path, verb: str, options: list[str], made: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = [verb, str(table), "--out", str(out), *options]
+    command = [sys.executable, "-c", SLOW, "data", *arguments]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while len(list(out.glob(made))) < 2 and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stdout) == (130, ""), stderr
+    assert stderr == f"assay: stopped; what is done is kept in {out}: run the same command again to go on\n"
+    before = {path: path.stat().st_mtime_ns for path in out.glob(made)}
+    assert 2 <= len(before) < 12
+    assert run(*arguments).exit_code == 0
+    assert len(manifest.read(out)) == 12
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert run(verb, str(table), "--out", str(tmp_path / "unbroken"), *options).exit_code == 0
+    assert content(out, made) == content(tmp_path / "unbroken", made)
+
+
+def content(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern)}
 
 
 def test_a_folder_of_shards_or_copies_stands_for_its_manifest(table: Path, tmp_path: Path) -> None:
     run("shard", str(table), "--out", str(tmp_path / "shards"))
     assert json.loads(run("check", str(tmp_path / "shards"), "--json").stdout)["rows"] == 12
+
+
+def test_crops_and_masked_eyes_of_one_manifest_search_each_picture_once(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = 0
+
+    def detect(detector: Mtcnn, pixels: Pixels) -> list[Face]:
+        nonlocal shown
+        shown += 1
+        return [Face(Box(5, 5, 45, 45), 0.97, ((15, 20), (35, 20), (25, 30), (18, 38), (32, 38)))]
+
+    monkeypatch.setattr(Mtcnn, "detect", detect)
+    score = ("--set", "search.score=0.95", "--workers", "0")
+    cropped = run("faces", str(table), "--out", str(tmp_path / "faces"), *score)
+    assert cropped.exit_code == 0, cropped.output
+    assert "12 crops of faces" in cropped.stdout
+    masked = run("eyes", str(table), "--out", str(tmp_path / "eyes"), *score, "--json")
+    assert json.loads(masked.stdout)["tally"] == {"with a face that only an enhanced copy shows": 0}
+    assert shown == 12
+    found = Path(f"{table}.faces.jsonl").read_text().splitlines()
+    assert len(found) == 12
+    assert all("score 0.95" in line for line in found)
+    again = run("faces", str(table), "--out", str(tmp_path / "all"), *score, "--set", "which=all")
+    assert again.exit_code == 0
+    assert shown == 12
+    assert "search.score=0.9" in run("faces", "--help").stdout

@@ -11,13 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from assay.data import derived, manifest
-from assay.data.derivations import Derivation, Outcome, Piece, Source, derivations, find
+from assay.data.derivations import Derivation, Outcome, Piece, Source, derivations, find, limits_for
 from assay.data.derive import chance, derive
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, MissingExtra, OutputError, RecipeError
@@ -268,6 +269,7 @@ def test_a_line_of_the_journal_that_cannot_be_read_only_costs_its_row(samples: T
     journal = out / ".derive" / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     lines[4] = b"\0" * 20 + b"\n"
+    lines.append(lines[6].replace(b'"row":6', b'"row":24'))
     lines[5] = lines[5].replace(b'"file":"', b'"file":"../../')
     journal.write_bytes(b"".join(lines))
     derive(samples, out, Stamped(), workers=0)
@@ -422,6 +424,46 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(
     assert content(out) == unbroken(samples, tmp_path / "whole")
 
 
+class Short(io.FileIO):
+    """A file on a disk that fills up: the sixth write takes only a part."""
+
+    writes = 0
+
+    def write(self, data: Any) -> int:
+        self.writes += 1
+        return super().write(data[:10] if self.writes == 6 else data)
+
+
+def test_a_disk_that_fills_up_under_the_journal_leaves_no_torn_line(
+    samples: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    opened = Path.open
+
+    def short(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        journal = path.name == "journal.jsonl" and mode == "ab"
+        return Short(path, "ab") if journal else opened(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", short)
+    with pytest.raises(OutputError, match="free some space"):
+        derive(samples, out, Stamped(), workers=0)
+    monkeypatch.undo()
+    journal = (out / ".derive" / "journal.jsonl").read_bytes()
+    assert journal.count(b"\n") == 5
+    assert journal.endswith(b"\n")
+    derive(samples, out, Stamped(), workers=0)
+    assert content(out) == unbroken(samples, tmp_path / "whole")
+
+
+def test_a_run_goes_on_from_another_folder_that_names_the_same_files_otherwise(
+    samples: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = derive(samples, tmp_path / "out", Stamped(), workers=0)
+    monkeypatch.chdir(tmp_path / "set")
+    relative = samples.with_column("path", [Path(sample.place).name for sample in samples])
+    assert list(derive(relative, tmp_path / "out", Stamped(), workers=0).table) == list(before.table)
+
+
 def test_a_second_run_in_the_same_folder_at_once_is_refused(samples: Table, tmp_path: Path) -> None:
     def second(done: int, total: int) -> None:
         if done == 3:
@@ -487,6 +529,12 @@ def test_a_picture_of_several_frames_is_not_cut_down_to_its_first(tmp_path: Path
     levels[0].save(file, "GIF", save_all=True, append_images=levels[1:])
     source = Source(Sample("a.gif", None), file.getvalue(), Stamped().limits)
     with pytest.raises(InputError, match="take its frames first"):
+        source.still()
+
+
+def test_a_picture_is_decoded_within_the_limits_of_its_derivation() -> None:
+    source = Source(Sample("a.png", None), png(1), limits_for(2, pixels=11))
+    with pytest.raises(InputError, match="more than 11"):
         source.still()
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay.data.faces import ENDING, FaceCache, Faces, Progress, faces_of, searcher
+from assay.data.faces import ENDING, FaceCache, Faces, Progress, beside, can_keep, faces_in, faces_of, searcher
 from assay.errors import OutputError, RecipeError
-from assay.image.decode import DEFAULT
+from assay.image.decode import DEFAULT, decode
 from assay.image.faces import Face, Found
 from assay.types import Box, Failure, Pixels, Sample
 
@@ -172,6 +172,37 @@ def test_what_a_crash_tore_is_passed_over_and_the_next_line_stands_alone(samples
     last = Counting()
     look(samples[:6], manifest, last)
     assert last.shown == 0
+
+
+def test_one_picture_is_looked_up_or_searched_and_written_down(samples: list[Sample], manifest: Path) -> None:
+    detector = Counting()
+    picture = decode(samples[0].place)
+    known, fresh = faces_in(picture, detector, retry=False)
+    assert fresh
+    assert not beside(manifest).exists()
+    with FaceCache(manifest, searcher(detector, retry=False)) as cache:
+        assert [faces_in(picture, detector, cache, retry=False) for _ in range(2)] == [(known, True), (known, False)]
+    assert detector.shown == 2
+    assert look(samples[:1], manifest, detector) == [known]
+    assert detector.shown == 2
+
+
+def test_a_folder_stands_for_the_manifest_in_it(samples: list[Sample], manifest: Path) -> None:
+    assert beside(manifest.parent) == manifest.parent.with_name(f"{manifest.parent.name}{ENDING}")
+    manifest.touch()
+    assert beside(manifest.parent) == beside(f"{manifest.parent}/") == beside(manifest) == Path(f"{manifest}{ENDING}")
+
+
+def test_a_place_that_cannot_be_written_is_known_beforehand(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_keep(manifest)
+    assert not can_keep(manifest.parent / "gone" / "manifest.csv")
+    locked: set[Path] = {manifest.parent}
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in locked)
+    assert not can_keep(manifest)
+    beside(manifest).touch()
+    assert can_keep(manifest)
+    locked.add(beside(manifest))
+    assert not can_keep(manifest)
 
 
 def test_stopping_keeps_what_was_found_and_ends_the_threads(samples: list[Sample], manifest: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assay.data.keys import Keys, families, keys
+from assay.data.keys import Keys, families, keys, repeated_paths
 from assay.data.table import TEXT, Table
 from assay.errors import ManifestError
 
@@ -82,3 +82,14 @@ def test_a_long_chain_is_one_family() -> None:
 
 def test_no_rows_have_no_keys_and_no_families() -> None:
     assert pairs(families(keys(table(subject=["", ""]), "subject"))) == []
+
+
+def test_a_path_is_the_same_however_it_is_written() -> None:
+    paths = ["a.png", "b/c.png", "./a.png", "b//c.png", "d/../a.png", "b/./c.png", ".a.png", "a.png.", "b/c.png/"]
+    again, first = repeated_paths(table(path=paths))
+    assert list(zip(again.tolist(), first.tolist(), strict=True)) == [(2, 0), (3, 1), (4, 0), (5, 1), (8, 1)]
+
+
+def test_a_member_of_an_archive_is_no_file_of_that_name() -> None:
+    again, _ = repeated_paths(table(path=["a.tar::1.png", "a.tar", "1.png", "b.tar::1.png"]))
+    assert not again.size

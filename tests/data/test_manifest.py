@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.data import manifest
-from assay.errors import ManifestError
+from assay.errors import ManifestError, OutputError
 from assay.types import Label, Sample
 
 
@@ -205,7 +205,7 @@ def test_a_manifest_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such manifest"):
         manifest.read(tmp_path / "none.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(ManifestError, match="cannot be read"):
+    with pytest.raises(ManifestError, match=r"a folder without a manifest\.csv; read the data set .*assay data read"):
         manifest.read(tmp_path / "folder.csv")
 
 
@@ -351,3 +351,27 @@ def test_pictures_inside_archives_are_found_and_missed(tmp_path: Path) -> None:
     missing, twin = problems(path)
     assert missing.startswith("row 3: no such file")
     assert twin.startswith("row 4: a test row with the same bytes as row 2")
+
+
+@pytest.mark.parametrize("name", ["folder.csv", "file/rows.csv"])
+def test_a_manifest_that_cannot_be_written_says_so_before_and_after_the_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot be written .*; make room") as before:
+        manifest.ready(tmp_path / name)
+    with pytest.raises(OutputError, match=r"cannot be written .*; make room") as after:
+        manifest.write(tmp_path / name, [Sample(place=str(tmp_path / "a.png"), label=Label.FAKE)])
+    assert before.value.kind == after.value.kind == "disk"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_a_manifest_in_a_folder_that_does_not_exist_makes_it(tmp_path: Path) -> None:
+    manifest.ready(tmp_path / "new" / "rows.csv")
+    assert (tmp_path / "new").is_dir()
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_table_with_other_columns_says_how_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("Image_Name,Verdict\na.png,fake\n")
+    with pytest.raises(ManifestError, match="assay data read columns TABLE --set path=COLUMN"):
+        manifest.read(tmp_path / "labels.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import signal
@@ -12,15 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
+import pyarrow
 import pytest
 import webdataset
+from pyarrow import parquet
 
 from assay.data import manifest, shards
-from assay.data.shards import Index
+from assay.data.index import Index
+from assay.data.order import permutation
 from assay.data.table import Table
 from assay.errors import ManifestError, OutputError
-from assay.image import container, place
+from assay.image import place
 from assay.types import Label, Sample
 
 JPEG = b"\xff\xd8\xff\xe0"
@@ -66,12 +69,6 @@ def notes(folder: Path) -> list[dict[str, Any]]:
                     assert file
                     found.append(json.loads(file.read()))
     return found
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], None], name: str = shards.INDEX) -> None:
-    index = json.loads((folder / name).read_text())
-    change(index)
-    (folder / name).write_text(json.dumps(index))
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -170,11 +167,6 @@ def test_members_are_named_by_content_not_by_the_files_suffix(tmp_path: Path) ->
     assert names == {".png", ".mp4", ".json"}
 
 
-def test_every_kind_of_file_that_is_read_has_a_name_in_a_tar() -> None:
-    pictures = {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"}
-    assert set(shards.SUFFIXES) == pictures | container.VIDEOS
-
-
 def test_a_picture_that_stands_there_twice_is_two_samples(tmp_path: Path) -> None:
     path = picture(tmp_path, "a.jpg")
     (tmp_path / "b.jpg").write_bytes(path.read_bytes())
@@ -194,15 +186,12 @@ def test_members_of_an_archive_go_in_without_unpacking(tmp_path: Path) -> None:
 
 
 def test_cells_of_a_table_go_in_as_files_do(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    cells = [{"bytes": JPEG + b"%d" % number, "path": None} for number in range(6)]
-    parquet.write_table(pyarrow.table({"image": cells}), tmp_path / "t.parquet", row_group_size=2)
-    samples = [Sample(place.join(tmp_path / "t.parquet", f"{number}/image"), None) for number in range(6)]
+    samples = cells(tmp_path / "t.parquet", 6, columns=1)
     shards.write(samples, tmp_path / "out", most=4)
     read = manifest.read(tmp_path / "out" / "manifest.csv")
-    assert sorted(place.read(sample.place) for sample in read) == [JPEG + b"%d" % number for number in range(6)]
-    gone = Sample(place.join(tmp_path / "t.parquet", "6/image"), None)
+    assert {place.read(sample.place) for sample in read} == {place.read(sample.place) for sample in samples}
+    assert len(read) == 6
+    gone = Sample(place.join(tmp_path / "t.parquet", "6/gen0"), None)
     with pytest.raises(ManifestError, match="no row 6"):
         shards.write([*samples, gone], tmp_path / "more")
 
@@ -243,26 +232,115 @@ def test_rows_are_shuffled_by_the_seed(tmp_path: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(20)) != orders[0]
 
 
-def mixed(seed: int, step: int) -> int:
-    state = (seed + step * 0x9E3779B97F4A7C15) % 2**64
-    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
-    return state ^ state >> 31
+# ── neighbours in Parquet tables ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def splitmix(count: int, key: list[Any]) -> list[int]:
-    seed = int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8], "little")
-    return sorted(range(count), key=lambda number: mixed(seed, number + 1))
+def cells(table: Path, rows: int, columns: int = 4, group: int = 10) -> list[Sample]:
+    """Fakes as D3's hub has them: some columns of pictures, `group` rows in a row group."""
+    names = [f"gen{column}" for column in range(columns)]
+    pictures = {
+        name: [{"bytes": JPEG + f"{table.name}{name}{row}".encode(), "path": None} for row in range(rows)]
+        for name in names
+    }
+    parquet.write_table(pyarrow.table(pictures), table, row_group_size=group)
+    return [
+        Sample(
+            place.join(table, f"{row}/{name}"),
+            Label.FAKE,
+            generator=name,
+            split="train",
+            groups={"row": f"{table.stem}{row}"},
+        )
+        for row in range(rows)
+        for name in names
+    ]
 
 
-def test_a_permutation_holds_each_number_once_and_does_not_change_with_numpy() -> None:
-    for count in (0, 1, 2, 1000):
-        assert sorted(shards.permutation(count, "x", 3).tolist()) == list(range(count))
-    assert shards.permutation(8, "a", 1).tolist() == splitmix(8, ["a", 1])
-    # Its first outputs for the seeds 0 and 1234567, as published with Java's SplittableRandom and Vigna's C.
-    assert [mixed(0, 1), mixed(1234567, 1)] == [0xE220A8397B1DCDAF, 6457827717110365317]
-    first = [int(shards.permutation(10, seed)[0]) for seed in range(2000)]
-    assert np.bincount(first, minlength=10).min() > 150  # 200 expected, 13 a standard deviation
+Reads = collections.Counter[tuple[int, str]]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """How often each column of a row group is read where row groups are large, so that few are kept."""
+    counted: Reads = collections.Counter()
+    truly = parquet.ParquetFile.read_row_group
+
+    def counting(self: Any, group: int, columns: list[str]) -> Any:
+        counted[group, columns[0]] += 1
+        return truly(self, group, columns=columns)
+
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", counting)
+    monkeypatch.setattr(place, "_HELD", 0)
+    return counted
+
+
+def test_each_row_group_of_a_table_is_read_once(tmp_path: Path, reads: Reads) -> None:
+    index = shards.write(cells(tmp_path / "t.parquet", 120), tmp_path / "out", most=70, workers=4)
+    assert index.samples == 480
+    assert reads == {(group, f"gen{column}"): 1 for group in range(12) for column in range(4)}
+
+
+def test_row_groups_are_shuffled_and_so_are_the_cells_inside(tmp_path: Path) -> None:
+    samples = cells(tmp_path / "t.parquet", 120)
+    orders = []
+    for seed in (0, 1):
+        shards.write(samples, tmp_path / f"out{seed}", seed=seed)
+        orders.append([(int(note["row"][1:]), note["generator"]) for note in notes(tmp_path / f"out{seed}")])
+    for order in orders:
+        blocks = [[row // 10 for row, _ in order[start : start + 40]] for start in range(0, 480, 40)]
+        assert all(len(set(block)) == 1 for block in blocks)
+        assert sorted(block[0] for block in blocks) == list(range(12)) != [block[0] for block in blocks]
+        assert len({name for _, name in order[:10]}) > 2
+        assert sorted(order) == sorted({(row, f"gen{column}") for row in range(120) for column in range(4)})
+    assert orders[0] != orders[1]
+
+
+def test_files_among_cells_all_go_in(tmp_path: Path, reads: Reads) -> None:
+    samples = [*rows(tmp_path, reals=3, fakes=50), *cells(tmp_path / "t.parquet", 30, columns=1)]
+    index = shards.write(samples, tmp_path / "out", most=15)
+    assert index.samples == 83
+    assert len({note["sha256"] for note in notes(tmp_path / "out")}) == 83
+    assert set(reads.values()) == {1}
+
+
+def test_writing_cells_that_was_stopped_is_gone_on_with_to_the_same_bytes(tmp_path: Path) -> None:
+    samples = cells(tmp_path / "t.parquet", 12, group=5)
+    shards.write(samples, tmp_path / "whole", most=7)
+
+    def stop(done: int, total: int) -> None:
+        if done == 31:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        shards.write(samples, tmp_path / "out", most=7, progress=stop)
+    shards.write(samples, tmp_path / "out", most=7)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", [{"group": 4}, {"rows": 13}])
+def test_a_table_that_was_written_anew_is_other_rows(tmp_path: Path, change: dict[str, int]) -> None:
+    samples = cells(tmp_path / "t.parquet", 12, group=5)
+    shards.write(samples, tmp_path / "out", most=7)
+    shards.write(samples, tmp_path / "out", most=7)
+    cells(tmp_path / "t.parquet", **{"rows": 12, "group": 5, **change})
+    with pytest.raises(OutputError, match="other rows"):
+        shards.write(samples, tmp_path / "out", most=7)
+
+
+def test_a_table_of_the_same_size_with_other_row_groups_is_other_rows_too(tmp_path: Path) -> None:
+    table = pyarrow.table({"gen0": [JPEG + b"%d" % number for number in range(5)]})
+    samples = [Sample(place.join(tmp_path / "t.parquet", f"{row}/gen0"), None) for row in range(5)]
+    sizes = []
+    for first in (2, 3):
+        with parquet.ParquetWriter(tmp_path / "t.parquet", table.schema, write_statistics=False) as writer:
+            writer.write_table(table.slice(0, first))
+            writer.write_table(table.slice(first))
+        sizes.append((tmp_path / "t.parquet").stat().st_size)
+        if first == 2:
+            shards.write(samples, tmp_path / "out")
+    assert sizes[0] == sizes[1]
+    with pytest.raises(OutputError, match="other rows"):
+        shards.write(samples, tmp_path / "out")
 
 
 # ── stopped and gone on with ─────────────────────────────────────────────────────────────────────────────────────────
@@ -394,6 +472,18 @@ def test_other_rows_in_the_same_folder_are_refused(tmp_path: Path) -> None:
         shards.write(samples, tmp_path / "out")
 
 
+def test_a_second_call_in_the_same_folder_at_once_is_refused(tmp_path: Path) -> None:
+    samples = rows(tmp_path)
+
+    def second(done: int, total: int) -> None:
+        if done == 3:
+            with pytest.raises(OutputError, match="another process is writing"):
+                shards.write(samples, tmp_path / "out", most=2)
+
+    assert shards.write(samples, tmp_path / "out", most=2, progress=second).samples == 12
+    assert shards.write(samples, tmp_path / "out", most=2).samples == 12
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     samples = rows(tmp_path / "pictures")
     (tmp_path / "manifest.csv").write_text("mine")
@@ -474,7 +564,7 @@ def test_rows_of_which_none_can_be_read_give_no_shards(tmp_path: Path) -> None:
 
 def test_the_last_rows_may_all_be_unreadable(tmp_path: Path) -> None:
     samples = rows(tmp_path, reals=3, fakes=0)
-    order = shards.permutation(3, "shards", 0, "train-real").tolist()
+    order = permutation(3, "shards", 0, "train-real").tolist()
     Path(samples[order[2]].place).write_bytes(b"?" * 40)
     index = shards.write(samples, tmp_path / "out", most=2, skip=True)
     assert (index.samples, len(index.left_out), len(index.shards)) == (2, 1, 1)
@@ -490,70 +580,3 @@ def test_a_split_of_another_name_is_refused(tmp_path: Path) -> None:
 def test_limits_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         shards.write(rows(tmp_path), tmp_path / "out", **cast(Any, wrong))
-
-
-# ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    shards.write(rows(tmp_path), tmp_path / "out", most=3)
-    return tmp_path / "out"
-
-
-@pytest.mark.parametrize("name", ["../a.tar", "a/b.tar", "/etc/a.tar", "a.json", "C:a.tar", "..", "a\\b.tar", ".a.tar"])
-def test_a_shard_whose_name_leads_elsewhere_is_refused(out: Path, name: str) -> None:
-    edit(out, lambda index: index["shards"][0].update(name=name))
-    assert "plain file name" in refused(lambda: Index.open(out))
-
-
-@pytest.mark.parametrize(
-    "change", [{"bytes": -1}, {"bytes": 1 << 60}, {"samples": 0}, {"sha256": "x"}, {"label": "maybe"}, {"split": "all"}]
-)
-def test_an_index_with_impossible_values_is_refused_with_their_place(out: Path, change: dict[str, Any]) -> None:
-    edit(out, lambda index: index["shards"][1].update(change))
-    assert f"shards.1.{next(iter(change))}" in refused(lambda: Index.open(out))
-
-
-def test_an_index_that_names_a_shard_twice_is_refused(out: Path) -> None:
-    edit(out, lambda index: index["shards"].append(index["shards"][0]))
-    assert "twice" in refused(lambda: Index.open(out))
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"format": "other"}'])
-def test_a_file_that_is_no_index_is_refused(out: Path, text: str) -> None:
-    (out / "shards.json").write_text(text)
-    assert "write the shards again" in refused(lambda: Index.open(out))
-
-
-def test_an_index_of_a_later_version_says_so(out: Path) -> None:
-    edit(out, lambda index: index.update(version=2))
-    assert "version 2" in refused(lambda: Index.open(out))
-
-
-def test_a_tar_that_is_missing_or_of_another_size_is_told_at_once(out: Path) -> None:
-    (out / "train-real-000000.tar").unlink()
-    (out / "train-fake-000001.tar").write_bytes(b"torn")
-    with pytest.raises(ManifestError) as caught:
-        Index.open(out)
-    assert [line.partition(":")[0] for line in caught.value.problems] == [
-        "train-real-000000.tar",
-        "train-fake-000001.tar",
-    ]
-
-
-@pytest.mark.parametrize("where", ["pipe:cat shards.json", "file:///etc/passwd", "ftp://host/shards.json", "gs://b/x"])
-def test_no_scheme_but_http_is_known(where: str) -> None:
-    assert "folder or an http(s) address" in refused(lambda: Index.open(where))
-
-
-def test_a_place_without_an_index_says_what_to_give(tmp_path: Path) -> None:
-    assert "no such index" in refused(lambda: Index.open(tmp_path))
-    assert "no such index" in refused(lambda: Index.open(tmp_path / "nowhere"))
-
-
-def test_shards_of_a_class_are_chosen_and_a_wrong_choice_names_what_there_is(out: Path) -> None:
-    index = Index.open(out)
-    assert {shard.label for shard in index.select(split="train", label=Label.FAKE)} == {Label.FAKE}
-    assert index.select() == index.shards == index.select(split=["train", "tune"])
-    assert "train-fake, train-real" in refused(lambda: index.select(split="test"))

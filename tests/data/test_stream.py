@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -17,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from assay.data import manifest, remote, shards
-from assay.data.shards import Index
+from assay.data.index import Index
 from assay.data.stream import Share, length, stream, unpack
 from assay.data.table import TEXT, Table
 from assay.errors import InputError, ManifestError
+from assay.image import place
 from assay.types import Label, Sample
 
 
@@ -195,6 +200,137 @@ def test_a_million_rows_are_shuffled_without_making_samples_of_them(monkeypatch:
     with pytest.raises(AttributeError):  # None has no place
         next(rest)
     assert len(made) == 1
+
+
+# ── neighbours in Parquet tables ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def cells(folder: Path, files: int, rows: int, group: int) -> Table:
+    """Pictures in two columns of some Parquet tables; a sample's frame is what its picture says."""
+    samples = []
+    for file in range(files):
+        first = 2 * rows * file
+        columns = {
+            name: [b"\xff\xd8\xff" + f"picture {first + 2 * row + column}".encode() * 3 for row in range(rows)]
+            for column, name in enumerate(("one", "two"))
+        }
+        path = folder / f"{file}.parquet"
+        parquet.write_table(pyarrow.table(columns), path, row_group_size=group)
+        samples += [
+            Sample(place.join(path, f"{row}/{name}"), Label.FAKE, frame=first + 2 * row + column, split="train")
+            for row in range(rows)
+            for column, name in enumerate(("one", "two"))
+        ]
+    return Table.of(samples)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int, int], Table]:
+    """`tables(files, rows, group)`: cells that tests only read."""
+    return functools.cache(lambda *numbers: cells(tmp_path_factory.mktemp("cells"), *numbers))
+
+
+Reads = collections.Counter[tuple[str, int, str]]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """How often a row group's column is read where one row group is kept."""
+    counted: Reads = collections.Counter()
+    truly = place._chunk
+
+    def counting(archive: str, group: int, column: str) -> Any:
+        counted[archive, group, column] += 1
+        return truly(archive, group, column)
+
+    monkeypatch.setattr(place, "_chunk", counting)
+    monkeypatch.setattr(place, "_HELD", 0)
+    monkeypatch.setattr(place, "_GROUPS", 1)
+    place._cells.clear()
+    return counted
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.sampled_from([(1, 1, 1), (2, 7, 3), (3, 10, 10), (1, 20, 4)]),
+    count=st.integers(1, 30),
+    epoch=st.integers(0, 5),
+    buffer=st.integers(1, 30),
+    skip=st.integers(0, 20),
+)
+def test_every_cell_comes_once_an_epoch_and_what_is_skipped_changes_nothing(
+    tables: Callable[[int, int, int], Table],
+    shape: tuple[int, int, int],
+    count: int,
+    epoch: int,
+    buffer: int,
+    skip: int,
+) -> None:
+    table = tables(*shape)
+    shares = [Share(number, count) for number in range(count)]
+    found = [frames(stream(table, epoch=epoch, share=share, buffer=buffer)) for share in shares]
+    assert sorted(itertools.chain(*found)) == list(range(2 * shape[0] * shape[1]))
+    assert [length(table, epoch=epoch, share=share) for share in shares] == [len(part) for part in found]
+    for share, part in zip(shares, found, strict=True):
+        assert frames(stream(table, epoch=epoch, share=share, buffer=buffer, skip=skip)) == part[skip:]
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_a_row_group_is_read_by_one_consumer_or_by_two_where_shares_meet(
+    tables: Callable[[int, int, int], Table], reads: Reads, count: int
+) -> None:
+    table = tables(3, 40, 5)
+    for number in range(count):
+        frames(stream(table, share=Share(number, count), buffer=16))
+    assert len(reads) == 3 * 8 * 2
+    assert sum(reads.values()) <= 3 * 8 * 2 + 2 * (count - 1)
+
+
+def test_row_groups_that_were_used_up_are_not_read_again(
+    tables: Callable[[int, int, int], Table], reads: Reads
+) -> None:
+    table = tables(3, 40, 5)
+    whole = frames(stream(table, buffer=8))
+    reads.clear()
+    assert frames(stream(table, buffer=8, skip=120)) == whole[120:]
+    assert 24 <= sum(reads.values()) <= 28
+
+
+def test_row_groups_come_in_another_order_each_epoch_and_cells_mix_inside(
+    tables: Callable[[int, int, int], Table],
+) -> None:
+    table = tables(3, 40, 5)
+    epochs = [frames(stream(table, epoch=epoch, buffer=1)) for epoch in range(3)]
+    orders = [[epoch[start] // 10 for start in range(0, 240, 10)] for epoch in epochs]
+    assert len({tuple(order) for order in orders}) == 3
+    for epoch in epochs:
+        groups = [{frame // 10 for frame in epoch[start : start + 10]} for start in range(0, 240, 10)]
+        assert all(len(group) == 1 for group in groups)
+        assert epoch[:10] != sorted(epoch[:10])
+    mixed = frames(stream(table, buffer=30))
+    assert len({frame // 10 for frame in mixed[:10]}) > 1
+    assert mixed == frames(stream(list(table), buffer=30))
+
+
+def test_files_among_cells_come_once_too(tmp_path: Path, tables: Callable[[int, int, int], Table]) -> None:
+    table = tables(1, 20, 4)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8\xff" + b"picture 40" * 3)
+    both = [*table, Sample(str(path), Label.FAKE, frame=40, split="train")]
+    assert sorted(frame for number in range(3) for frame in frames(stream(both, share=Share(number, 3)))) == list(
+        range(41)
+    )
+
+
+def test_a_cell_that_is_not_there_is_an_error_that_names_it(tables: Callable[[int, int, int], Table]) -> None:
+    sample = tables(1, 20, 4)[0]
+    gone = dataclasses.replace(sample, place=sample.place.replace("::0/", "::99/"))
+    caught = error(stream([sample, gone]))
+    assert caught.kind == "missing"
+    assert gone.place in str(caught)
+
+
+# ── what is asked for ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("number", "count"), [(-1, 2), (2, 2), (0, 0)])
@@ -516,7 +652,7 @@ def test_a_redirection_to_anything_but_http_is_not_followed(server: Server, way:
 
 
 def test_an_index_that_never_ends_is_not_read_to_its_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "LARGEST_INDEX", 100)
+    monkeypatch.setattr("assay.data.index.LARGEST_INDEX", 100)
     with pytest.raises(ManifestError, match="longer than 100 bytes"):
         Index.open(server.url)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import io
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +105,7 @@ def test_what_is_not_there_is_missing_and_says_so(tar: Path, cells: Path, tmp_pa
     assert kind(str(tmp_path / "none.tar::a")) == "missing"
     assert kind(place.join(tar, "sub/9.png")) == "missing"
     assert kind(place.join(cells, "99/image")) == "missing"
-    assert kind(place.join(cells, "0/nothing")) == "input"
+    assert kind(place.join(cells, "0/nothing")) == "missing"
     assert kind(place.join(cells, "image")) == "missing"
     assert kind(place.join(cells, "7/image")) == "empty"
     assert kind(place.join(cells, "0/id")) == "empty"
@@ -134,3 +137,69 @@ def test_the_limit_on_bytes_holds_inside_archives_too(tar: Path, cells: Path) ->
             decode(where, Limits(bytes=20))
         assert caught.value.kind == "too_many_bytes"
         assert np.array_equal(decode(where).pixels, np.zeros((7, 9, 3), np.uint8))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[tuple[int, str]]:
+    """How often each row group's column is read."""
+    counted: collections.Counter[tuple[int, str]] = collections.Counter()
+    truly = parquet.ParquetFile.read_row_group
+
+    def counting(self: Any, group: int, columns: list[str]) -> Any:
+        counted[group, columns[0]] += 1
+        return truly(self, group, columns=columns)
+
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", counting)
+    return counted
+
+
+def test_neighbours_are_read_once_however_many_threads_ask(
+    cells: Path, reads: collections.Counter[tuple[int, str]]
+) -> None:
+    places = [place.join(cells, f"{row}/{column}") for row in range(6) for column in ("image", "raw")]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(place.read, places * 5)) == [place.read(where) for where in places] * 5
+    assert reads == {(group, column): 1 for group in (0, 1) for column in ("image", "raw")}
+
+
+def test_large_row_groups_are_let_go_and_the_last_ones_are_kept(
+    cells: Path, reads: collections.Counter[tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = tmp_path / "many.parquet"
+    parquet.write_table(pa.table({"image": pa.array([b"x"] * 5, pa.binary())}), table, row_group_size=1)
+    monkeypatch.setattr(place, "_HELD", 0)
+    for row in (0, 1, 0, 2, 0, 3, 0, 1):
+        place.read(place.join(table, f"{row}/image"))
+    assert reads == {(0, "image"): 1, (1, "image"): 2, (2, "image"): 1, (3, "image"): 1}
+
+
+def test_looking_for_a_cell_reads_no_pictures(cells: Path, reads: collections.Counter[tuple[int, str]]) -> None:
+    assert place.stat(place.join(cells, "4/image"))[0] == cells.stat().st_size
+    with pytest.raises(InputError, match="no column 'nothing'"):
+        place.stat(place.join(cells, "4/nothing"))
+    assert place.neighbourhoods([place.join(cells, "4/image")]) == [0]
+    assert not reads
+
+
+def test_a_reading_that_failed_is_tried_again(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(parquet.ParquetFile, "read_row_group", lost)
+        assert kind(place.join(cells, "0/image")) == "unreadable"
+    assert place.read(place.join(cells, "0/image")) == picture(0)
+
+
+def test_a_table_that_was_rewritten_is_read_anew(cells: Path) -> None:
+    assert place.read(place.join(cells, "0/raw")) == picture(100)
+    parquet.write_table(pa.table({"raw": pa.array([b"new"], pa.binary())}), cells)
+    assert place.read(place.join(cells, "0/raw")) == b"new"
+    assert kind(place.join(cells, "1/raw")) == "missing"
+
+
+def test_neighbours_are_the_cells_of_a_row_group_in_any_column(cells: Path, tar: Path) -> None:
+    places = [place.join(cells, where) for where in ("0/image", "3/image", "2/raw", "5/raw", "7/image")]
+    assert place.neighbourhoods(places) == [0, 1, 0, 1, 2]
+    alone = [str(cells), place.join(tar, "sub/0.png"), place.join(cells, "8/image"), place.join(cells, "image")]
+    assert place.neighbourhoods([*alone, f"{cells}.parquet::0/image"]) == [-1] * 5

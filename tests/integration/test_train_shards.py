@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import assay
 from assay import cli
 from assay.data import shards
+from assay.data.index import Index
 from assay.judge import bundle
 from assay.learn.flow import Flow
 from assay.learn.hold import remember, rows_of
@@ -129,7 +130,7 @@ def test_a_recipe_that_keeps_pictures_decoded_is_told_that_an_address_is_too_far
 
 
 def test_what_is_remembered_of_shards_is_what_is_remembered_of_their_files(folder: Path, tmp_path: Path) -> None:
-    index = shards.Index.open(folder)
+    index = Index.open(folder)
     rows = rows_of(index)
     from_shards = remember(index, tmp_path / "a", workers=0)
     from_rows = remember(rows, tmp_path / "b", workers=0)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -452,3 +453,9 @@ def test_a_gpu_is_insisted_on_only_where_asked_for(bundle_folder, monkeypatch):
 def test_the_runtime_is_named_with_its_version():
     assert runtime().startswith("onnxruntime ")
     assert runtime().split()[1][0].isdigit()
+
+
+def test_the_folder_of_a_training_run_stands_for_the_bundle_in_it(parts: Any, tmp_path: Path) -> None:
+    made = parts.write(tmp_path / "run" / "bundle").folder
+    assert bundle.find(tmp_path / "run") == made
+    assert bundle.find(made) == made

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from assay.data import shards
-from assay.data.shards import Index
+from assay.data.index import Index
 from assay.data.stream import Share, length
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, RecipeError

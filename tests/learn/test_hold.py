@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from assay.data import manifest, shards
-from assay.data.shards import Index
+from assay.data.index import Index
 from assay.data.table import Table
 from assay.errors import ManifestError
 from assay.learn import hold

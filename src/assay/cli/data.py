@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import typer.main
 
-from assay.cli.shell import SOME_FAILED, Json, Quiet, Verbs, amount, examples, say, seen, settings_of, stages
+from assay.cli import sources
+from assay.cli.shell import SOME_FAILED, Json, Quiet, Verbs, amount, examples, kept, say, seen, settings_of, stages
+from assay.errors import ManifestError
 
 if TYPE_CHECKING:
     from assay.data.table import Table
+    from assay.types import Label
 
-Manifest = Annotated[str, typer.Argument(metavar="MANIFEST", help="A table with the columns path and label.")]
+Manifest = Annotated[
+    str, typer.Argument(metavar="MANIFEST", help="A table with the columns path and label, or a folder that holds one.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+_SHOWN = 20
+"""Problems that are printed."""
+
 Workers = Annotated[int | None, typer.Option(min=0, help="Processes that work beside this one.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter; may be repeated.")
@@ -96,18 +106,18 @@ def read(
 ) -> None:
     """Turn a published data set into a manifest, and say what was found and what was left out."""
     from assay.data import layouts as published
-    from assay.data import manifest, split
+    from assay.data import manifest
 
-    manifest.check_suffix(out)
+    manifest.ready(out)
     found = published.read(layout, root, **settings_of(settings, "tune=0.1"))
     manifest.write(out, found.samples)
-    parts = split.summary(found.samples)
     if as_json:
         left = [
             {"reason": reason, "count": count, "example": found.examples[reason]}
             for reason, count in found.left_out.most_common()
         ]
-        print(json.dumps({"rows": len(found.samples), "counts": [_part(part) for part in parts], "left_out": left}))
+        told = {"manifest": out, "rows": len(found.samples), "counts": _counts(found.samples)}
+        print(json.dumps(told | {"left_out": left}))
         return
     _tell_counts(found.samples)
     for reason, count in found.left_out.most_common():
@@ -140,7 +150,7 @@ def check(
 
     from assay.data import manifest
     from assay.measure import check as checking
-    from assay.measure import check_report
+    from assay.measure.check import report as check_report
 
     rows = manifest.read(data, check=False, strict=False)
     given: dict[str, Any] = {"near": near, "bound": bound, "related": related, "workers": workers}
@@ -186,7 +196,7 @@ def split(
 
     if bool(by) == bool(leave_out):
         raise typer.BadParameter("say either --by COL or --leave-out COL=VALUE")
-    manifest.check_suffix(out)
+    manifest.ready(out)
     given = _shares(shares)
     rows = manifest.read(data, check=False, strict=False)
     if rows.problems:
@@ -200,7 +210,7 @@ def split(
         found = splitting.assign(rows, by or [], given, seed, together=together)
     manifest.write(out, found.table)
     if as_json:
-        told = {"counts": [_part(part) for part in splitting.summary(found.table)], "keyed": found.keyed}
+        told = {"manifest": out, "rows": len(found.table), "counts": _counts(found.table), "keyed": found.keyed}
         print(json.dumps(told | {"left_out": len(found.left_out), "across": found.across}))
         return
     _tell_counts(found.table)
@@ -210,6 +220,7 @@ def split(
         print(f"{len(found.left_out)} rows stand in no split: each would show something on both sides")
     for name, count in found.across.items():
         print(f"{count} values of {name} still stand in more than one split; add --by {name}")
+    say(f"wrote {out}; next: assay data check {out}", prefix="")
 
 
 @app.command(
@@ -224,26 +235,46 @@ def shard(
     most: Annotated[int | None, typer.Option(min=1, help="Samples a shard may have.  [default: 10000]")] = None,
     only: Split = None,
     seed: Seed = 0,
-    workers: Workers = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read files.")] = None,
     skip: Skip = False,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write WebDataset shards, checksummed; training reads them from disk or from an address."""
-    from assay.data import shards
+    """Write WebDataset shards, checksummed; training reads them from disk or from an address.
+
+    Exit status: 0 all rows written, 1 some could not be read, 2 usage. Ctrl-C leaves what is done for the next run.
+    """
+    from assay.data import manifest, shards
+    from assay.data.index import INDEX
 
     given = {"largest": largest, "most": most, "workers": workers}
-    with stages(quiet) as progress:
-        index = shards.write(
-            _rows(data, only),
-            out,
-            seed=seed,
-            skip=skip,
-            progress=_one(progress, "writing shards"),
-            **{name: value for name, value in given.items() if value is not None},
-        )
-    print(f"{index.samples} samples in {len(index.shards)} shards under {out}")
+    rows = sources.rows(data, only or ())
+    with kept(out), stages(quiet) as progress:
+        try:
+            index = shards.write(
+                rows,
+                out,
+                seed=seed,
+                skip=skip,
+                progress=_one(progress, "writing shards"),
+                **{name: value for name, value in given.items() if value is not None},
+            )
+        except ManifestError as error:
+            _refused(error, {"manifest": None, "index": None}, as_json)
+    told = str(Path(out) / manifest.NAME)
+    if as_json:
+        parts: Counter[tuple[str, Any]] = Counter()
+        for each in index.shards:
+            parts[each.split, each.label] += each.samples
+        counts = [{"split": s, "label": _word(label), "rows": number} for (s, label), number in parts.items()]
+        found = {"manifest": told, "index": str(Path(out) / INDEX), "rows": index.samples, "counts": counts}
+        found |= {"shards": len(index.shards), "bytes": sum(each.bytes for each in index.shards)}
+        print(json.dumps(found | {"left_out": [left.model_dump() for left in index.left_out], "problems": []}))
+    else:
+        print(f"{index.samples} samples in {len(index.shards)} shards under {out}")
+        if index.left_out:
+            print(f"{len(index.left_out)} rows left out; {out}/{INDEX} names them")
     if index.left_out:
-        print(f"{len(index.left_out)} rows left out; {out}/{shards.INDEX} names them")
         raise typer.Exit(SOME_FAILED)
 
 
@@ -266,6 +297,7 @@ def _derivation(name: str) -> Any:
         seed: Seed = 0,
         workers: Workers = None,
         skip: Skip = False,
+        as_json: Json = False,
         quiet: Quiet = False,
     ) -> None:
         from assay.data.derive import derive as deriving
@@ -274,22 +306,36 @@ def _derivation(name: str) -> Any:
         chosen = kind()
         for key, value in settings_of(settings, _example(chosen)).items():
             chosen = replaced(chosen, key, value)
+        chosen = chosen.beside(data)
         count = os.cpu_count() or 1 if workers is None else workers
-        with stages(quiet) as progress:
-            found = deriving(
-                _rows(data, only),
-                out,
-                chosen,
-                seed=seed,
-                workers=count,
-                progress=_one(progress, name),
-                skip=skip,
-            )
-        print(f"{found.made} files made, {len(found.table)} rows in {found.manifest}")
-        for reason, number in found.left_out.most_common():
-            print(f"left out {number}: {seen(reason)}")
+        rows = sources.rows(data, only or ())
+        with kept(out), stages(quiet) as progress:
+            try:
+                found = deriving(
+                    rows,
+                    out,
+                    chosen,
+                    seed=seed,
+                    workers=count,
+                    progress=_one(progress, name),
+                    skip=skip,
+                )
+            except ManifestError as error:
+                _refused(error, {"manifest": None}, as_json)
+        if as_json:
+            told = {"manifest": str(found.manifest), "rows": len(found.table), "made": found.made}
+            told |= {"tally": chosen.tally(found.table)}
+            left = [{"reason": reason, "count": number} for reason, number in found.left_out.most_common()]
+            print(json.dumps(told | {"counts": _counts(found.table), "left_out": left, "problems": found.problems}))
+        else:
+            print(f"{found.made} files made, {len(found.table)} rows in {found.manifest}")
+            for what, number in chosen.tally(found.table).items():
+                print(f"{number} {what}")
+            for reason, number in found.left_out.most_common():
+                print(f"left out {number}: {seen(reason)}")
         if found.problems:
-            say("\n".join(found.problems[:20]))
+            failed = "1 row" if len(found.problems) == 1 else f"{len(found.problems)} rows"
+            say(f"{failed} failed and left out:{_listed(found.problems)}")
             raise typer.Exit(SOME_FAILED)
 
     return typer.main.get_command(verbs)
@@ -298,12 +344,12 @@ def _derivation(name: str) -> Any:
 def _help(kind: Any) -> str:
     """What a derivation does, and the parameters that --set reaches."""
     summary = f"{kind.summary[0].upper()}{kind.summary[1:]}."
-    keys = "\n".join(f"  {key}={json.dumps(value)}" for key, value in _flat(kind().parameters()).items())
+    keys = "\n".join(f"  {key}={json.dumps(value)}" for key, value in _flat(kind().settings()).items())
     return f"{summary}\n\n\b\nParameters, for --set:\n{keys}"
 
 
 def _example(derivation: Any) -> str:
-    key, value = next(iter(_flat(derivation.parameters()).items()))
+    key, value = next(iter(_flat(derivation.settings()).items()))
     return f"{key}={json.dumps(value)}"
 
 
@@ -314,11 +360,19 @@ def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _rows(data: str, only: list[str] | None) -> Table:
-    from assay.data import manifest
+def _refused(error: ManifestError, told: dict[str, Any], as_json: bool) -> NoReturn:
+    """Rows that failed are no fault of the command: they are listed, and the exit status says so."""
+    if not error.problems:
+        raise error
+    if as_json:
+        print(json.dumps(told | {"problems": error.problems}))
+    say(str(error) if error.problems[0] in str(error) else f"{error}{_listed(error.problems)}")
+    raise typer.Exit(SOME_FAILED) from error
 
-    rows = manifest.read(data)
-    return manifest.select(rows, split=only) if only else rows
+
+def _listed(problems: Sequence[str]) -> str:
+    more = f"\n  … and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return "".join(f"\n  {problem}" for problem in problems[:_SHOWN]) + more
 
 
 def _one(progress: Callable[[str, int, int], None] | None, stage: str) -> Callable[[int, int], None] | None:
@@ -338,8 +392,17 @@ def _shares(text: str) -> dict[str, float]:
 
 
 def _part(part: Any) -> dict[str, Any]:
-    label = None if part.label is None else part.label.name.lower()
-    return {"split": part.split, "label": label, "rows": part.rows}
+    return {"split": part.split, "label": _word(part.label), "rows": part.rows}
+
+
+def _counts(rows: Table) -> list[dict[str, Any]]:
+    from assay.data import split
+
+    return [_part(part) for part in split.summary(rows)]
+
+
+def _word(label: Label | None) -> str | None:
+    return None if label is None else label.name.lower()
 
 
 def _tell_counts(rows: Table) -> None:

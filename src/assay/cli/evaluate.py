@@ -101,4 +101,3 @@ def evaluate(
     if found.rows.failures:
         say(f"{len(found.rows.failures)} rows could not be judged; they are listed under rows.failures with --json")
         raise typer.Exit(SOME_FAILED)
-

@@ -76,6 +76,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no s
 
 
 @contextlib.contextmanager
+def kept(out: str) -> Iterator[None]:
+    """Says, where Ctrl-C stops work that goes on from its folder, that nothing of it is lost."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        say(f"stopped; what is done is kept in {out}: run the same command again to go on")
+        raise typer.Exit(INTERRUPTED) from stop
+
+
+@contextlib.contextmanager
 def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar for each stage of a measurement, on a terminal."""
     if quiet or not sys.stderr.isatty():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assay.errors import ManifestError, unknown
 
 if TYPE_CHECKING:
-    from assay.data.shards import Index
+    from assay.data.index import Index
     from assay.data.table import Table
 
 
@@ -22,7 +22,7 @@ def opened(data: str) -> Table | Index:
         ManifestError: it cannot be read, or a row is at fault.
     """
     from assay.data import manifest, remote
-    from assay.data.shards import INDEX, UNFINISHED, Index
+    from assay.data.index import INDEX, UNFINISHED, Index
 
     place = Path(data)
     sharded = place.name == INDEX or any((place / name).is_file() for name in (INDEX, UNFINISHED))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from assay.cli.shell import settings_of
+from assay.cli.shell import Json, kept, say, settings_of
 from assay.errors import MissingExtra
 
 EXAMPLES = (
@@ -46,6 +48,7 @@ def train(
     cache: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where decoded tiles are kept, for several runs to share.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Train a recipe on labelled pictures and write the detector as a bundle."""
     if size not in ("small", "paper"):
@@ -66,11 +69,17 @@ def train(
     given |= {} if workers is None else {"workers": workers}
     given |= {} if cache is None else {"cache": Path(cache)}
     try:
-        _trainer()(chosen, rows, Path(out), minutes=minutes, resume=resume, device=device, seed=seed, **given)
+        with kept(out) if resume else contextlib.nullcontext():
+            bundle = _trainer()(
+                chosen, rows, Path(out), minutes=minutes, resume=resume, device=device, seed=seed, **given
+            )
     except ModuleNotFoundError as error:
         if (error.name or "assay").partition(".")[0] == "assay":
             raise
         raise MissingExtra("training", "train") from error
+    if as_json:
+        print(json.dumps({"bundle": str(bundle), "recipe": recipe}))
+    say(f"next: assay evaluate {bundle} --data MANIFEST", prefix="")
 
 
 def _trainer() -> Callable[..., Any]:

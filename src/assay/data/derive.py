@@ -16,7 +16,6 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -28,10 +27,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.data import derived, manifest
 from assay.data.derivations import Derivation, Piece, Source
-from assay.data.derived import SPLITS, Entry, Folder, Unnamed
+from assay.data.derived import SPLITS, Entry, Folder, Made, Unnamed
 from assay.data.table import Table, distinct
 from assay.errors import AssayError, InputError, ManifestError, OutputError, RecipeError, unknown
 from assay.image import place
@@ -40,11 +40,8 @@ from assay.types import Sample
 GROUP = "derivation"
 """The group of a copy that names what was done to it, the latest last: "faces+degrade"."""
 
-_CHUNK = 4
-"""Rows a worker takes at a time."""
-
 _AHEAD = 4
-"""Chunks a worker may be ahead of the row that is waited for."""
+"""Rows a worker may be ahead of the row that is waited for: what a stop throws away at most."""
 
 _SHOWN = 20
 
@@ -85,7 +82,7 @@ def derive(
     `SPLIT/LABEL/HH/HASH-NN.suffix` after the first digits of the source's SHA-256.
 
     Killed at any moment, the same call goes on. Rows that failed are tried again; files of finished rows are compared
-    with their size and SHA-256, and made anew where they are damaged or their source has changed.
+    with their SHA-256, and made anew where they are damaged or their source has changed.
 
     Args:
         samples: the rows; a `Table` keeps the row numbers of its file for messages.
@@ -121,10 +118,11 @@ def derive(
         "rows": derived.rows_of(table),
     }
     with Folder(root, plan, table) as folder:
+        drawn = _drawn(table, folder, derivation, seed)
         if not folder.done.all():
             # Of an earlier run with `skip`: it would pass for the manifest of what is now being made.
             (root / manifest.NAME).unlink(missing_ok=True)
-        problems = _run(table, folder, derivation, seed, workers, progress)
+        problems = _run(table, drawn, folder, derivation, seed, workers, progress)
         if problems and not skip:
             raise _refusal(root, problems)
         return _finished(table, folder, derivation, problems)
@@ -153,20 +151,55 @@ def _check_apart(table: Table, out: Path) -> None:
             )
 
 
+def _drawn(table: Table, folder: Folder, derivation: Derivation, seed: int) -> npt.NDArray[np.bool_]:
+    """Which rows are of the share that the derivation asks for, (rows,).
+
+    They are the ones whose content has the lowest hashes. So files are read beforehand, unless their rows say their
+    SHA-256; those that cannot be read are not drawn and fail later on. Rows that are done and were drawn otherwise
+    (a file was mended or changed since) are to be done again.
+    """
+    drawn = np.zeros(len(table), np.bool_)
+    if derivation.drawn is None:
+        return drawn
+    ranks: list[tuple[bytes, int]] = []
+    for row, sample in enumerate(table):
+        if derivation.unread(sample) is not None:
+            continue
+        entry = folder.entry(row)
+        with contextlib.suppress(InputError):
+            sha256 = entry.sha256 if entry else sample.sha256.lower() or _content(sample.place, derivation)
+            ranks.append((hashlib.sha256(f"share of {derivation.name} {seed} {sha256}".encode()).digest(), row))
+    lowest = sorted(ranks)[: round(derivation.drawn * len(ranks))]
+    drawn[[row for _, row in lowest]] = True
+    for row in np.flatnonzero(folder.done).tolist():
+        entry = folder.entry(row)
+        if entry is not None and entry.drawn != drawn[row]:
+            folder.forget(entry)
+    return drawn
+
+
+def _content(address: str, derivation: Derivation) -> str:
+    return hashlib.sha256(place.read(address, derivation.limits.bytes + 1)).hexdigest()
+
+
 # ── the work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Made:
-    """What a worker did of one row: pieces without a name yet, or why there are none."""
+class _Task:
+    """One row that is to be done."""
 
     row: int
-    sha256: str = ""
-    pieces: tuple[Unnamed, ...] = ()
-    keep: Mapping[str, str] | None = None
-    reason: str = ""
-    stat: tuple[int, int] = (-1, -1)
-    problem: str = ""
+    sample: Sample
+    drawn: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why a row could not be done."""
+
+    row: int
+    why: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,29 +211,26 @@ class _Worker:
     root: Path
     work: Path
 
-    def __call__(self, rows: list[tuple[int, Sample]]) -> list[_Made]:
-        return [self._one(row, sample) for row, sample in rows]
-
-    def _one(self, row: int, sample: Sample) -> _Made:
-        limits = self.derivation.limits
+    def __call__(self, task: _Task) -> Made | _Problem:
+        row, sample, limits = task.row, task.sample, self.derivation.limits
         # Before it is read: a change in between is then seen by the next run.
         stat = derived.source_stat(sample.place)
         try:
-            source = Source(sample, place.read(sample.place, limits.bytes + 1), limits)
+            source = Source(sample, place.read(sample.place, limits.bytes + 1), limits, drawn=task.drawn)
             if sample.sha256 and sample.sha256.lower() != source.sha256:
-                return _Made(row, problem="its content is not what its sha256 says; fetch it again or mend the row")
+                return _Problem(row, "its content is not what its sha256 says; fetch it again or mend the row")
             outcome = self.derivation.derive(source, chance(self.derivation.name, self.seed, source.sha256))
         except InputError as error:
-            return _Made(row, problem=str(error))
+            return _Problem(row, str(error))
         except MemoryError:
-            return _Made(row, problem="not enough memory for it; use fewer workers or leave it out")
+            return _Problem(row, "not enough memory for it; use fewer workers or leave it out")
         except AssayError:
             raise
         except Exception as error:
             error.add_note(f"while deriving from {sample.place}")
             raise
         pieces = tuple(self._written(row, number, piece) for number, piece in enumerate(outcome.pieces))
-        return _Made(row, source.sha256, pieces, outcome.keep, outcome.reason, stat)
+        return Made(row, source.sha256, stat, pieces, outcome.keep, outcome.reason, task.drawn)
 
     def _written(self, row: int, number: int, piece: Piece) -> Unnamed:
         part = self.work / f"{row}-{number}.part"
@@ -209,7 +239,7 @@ class _Worker:
         except OSError as error:
             raise derived.disk(self.root, error) from error
         sha256 = hashlib.sha256(piece.data).hexdigest()
-        return Unnamed(part, piece.suffix, len(piece.data), sha256, piece.video, piece.frame, piece.groups)
+        return Unnamed(part, piece.suffix, sha256, piece.video, piece.frame, piece.groups)
 
 
 def chance(name: str, seed: int, sha256: str) -> np.random.Generator:
@@ -219,6 +249,7 @@ def chance(name: str, seed: int, sha256: str) -> np.random.Generator:
 
 def _run(
     table: Table,
+    drawn: npt.NDArray[np.bool_],
     folder: Folder,
     derivation: Derivation,
     seed: int,
@@ -229,49 +260,47 @@ def _run(
     problems: list[str] = []
     finished = 0
 
-    def count(rows: int = 1) -> None:
+    def count() -> None:
         nonlocal finished
-        finished += rows
-        if progress is not None and rows:
+        finished += 1
+        if progress is not None:
             progress(finished, len(table))
 
-    def todo() -> Iterator[tuple[int, Sample]]:
+    def todo() -> Iterator[_Task]:
         done = folder.done.copy()
         for row, sample in enumerate(table):
             if done[row] or derivation.unread(sample) is not None:
                 count()
             else:
-                yield row, sample
+                yield _Task(row, sample, bool(drawn[row]))
 
     worker = _Worker(derivation, seed, folder.root, folder.work)
     with contextlib.closing(_results(worker, todo(), workers)) as results:
         for made in results:
-            if made.problem:
+            if isinstance(made, _Problem):
                 number, address = table.row_numbers[made.row], table.column("path")[made.row]
-                problems.append(f"row {number}: {address}: {made.problem}")
+                problems.append(f"row {number}: {address}: {made.why}")
             else:
-                folder.finish(made.row, made.sha256, made.pieces, made.keep, made.reason, made.stat)
+                folder.finish(made)
             count()
     return problems
 
 
-def _results(worker: _Worker, rows: Iterator[tuple[int, Sample]], workers: int) -> Generator[_Made, None, None]:
+def _results(worker: _Worker, tasks: Iterator[_Task], workers: int) -> Generator[Made | _Problem, None, None]:
     """What `worker` makes of each row, in the order of rows: names of equal content depend on it."""
-    chunks = iter(lambda: list(itertools.islice(rows, _CHUNK if workers else 1)), [])
     if not workers:
-        for chunk in chunks:
-            yield from worker(chunk)
+        yield from map(worker, tasks)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(worker,)) as pool:
-        waiting: collections.deque[Future[list[_Made]]] = collections.deque()
+        waiting: collections.deque[Future[Made | _Problem]] = collections.deque()
         try:
-            for chunk in chunks:
-                waiting.append(pool.submit(_work, chunk))
+            for task in tasks:
+                waiting.append(pool.submit(_work, task))
                 if len(waiting) >= _AHEAD * workers:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise OutputError(
                 "a worker process ended before its work did: out of memory, killed, or the calling script lacks "
@@ -299,9 +328,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(chunk: list[tuple[int, Sample]]) -> list[_Made]:
+def _work(task: _Task) -> Made | _Problem:
     assert _worker is not None
-    return _worker(chunk)
+    return _worker(task)
 
 
 # ── after ────────────────────────────────────────────────────────────────────────────────────────────────────────────

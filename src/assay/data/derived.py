@@ -16,16 +16,16 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pydantic
 
+from assay.data import lock
 from assay.data.table import Table
 from assay.errors import OutputError
 from assay.image import place
@@ -52,7 +52,6 @@ class File(_Line):
     """One piece: its name below the folder, and what the sample says otherwise than its source."""
 
     file: str = pydantic.Field(pattern=_FILE)
-    bytes: int
     sha256: str
     video: str = ""
     frame: int | None = None
@@ -69,6 +68,7 @@ class Entry(_Line):
         files: its pieces.
         keep: groups added to the row itself where it stays; None where it does not.
         reason: why nothing came of it.
+        drawn: as its `Source` said.
     """
 
     row: int = pydantic.Field(ge=0)
@@ -77,6 +77,7 @@ class Entry(_Line):
     files: list[File] = []
     keep: dict[str, str] | None = None
     reason: str = ""
+    drawn: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,11 +86,23 @@ class Unnamed:
 
     part: Path
     suffix: str
-    bytes: int
     sha256: str
     video: str
     frame: int | None
     groups: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Made:
+    """What a worker made of one row; as in `Entry`, but for the pieces."""
+
+    row: int
+    sha256: str
+    stat: tuple[int, int]
+    pieces: tuple[Unnamed, ...]
+    keep: Mapping[str, str] | None
+    reason: str
+    drawn: bool
 
 
 class Folder:
@@ -117,7 +130,7 @@ class Folder:
                 path = self.work / "journal.jsonl"
                 # Unbuffered, so that one line is one write, and a line that failed is not written later.
                 self._append = opened.enter_context(path.open("ab", buffering=0))
-                _lock(self._append, root)
+                lock.take(self._append.fileno(), root)
                 self._tidy(path)
                 self._read: BinaryIO = opened.enter_context(path.open("rb"))
                 self._verify()
@@ -141,30 +154,21 @@ class Folder:
         """Which rows are finished, (rows,)."""
         return self._offsets >= 0
 
-    def finish(
-        self,
-        row: int,
-        sha256: str,
-        pieces: Sequence[Unnamed],
-        keep: Mapping[str, str] | None,
-        reason: str,
-        stat: tuple[int, int],
-    ) -> None:
+    def finish(self, made: Made) -> None:
         """Names the pieces of a row and writes down that it is done. Raises OutputError (kind "disk")."""
-        label = LABELS[int(self._table.labels[row])]
-        split = SPLITS[str(self._table.column("split")[row])]
-        stem = self._stem(f"{split}/{label}/{sha256[:2]}/{sha256[:_DIGITS]}")
+        label = LABELS[int(self._table.labels[made.row])]
+        split = SPLITS[str(self._table.column("split")[made.row])]
+        stem = self._stem(f"{split}/{label}/{made.sha256[:2]}/{made.sha256[:_DIGITS]}")
         files = []
         try:
-            if pieces:
+            if made.pieces:
                 (self.root / stem).parent.mkdir(parents=True, exist_ok=True)
-            for number, piece in enumerate(pieces):
+            for number, piece in enumerate(made.pieces):
                 name = f"{stem}-{number:02d}{piece.suffix}"
                 piece.part.replace(self.root / name)
                 files.append(
                     File(
                         file=name,
-                        bytes=piece.bytes,
                         sha256=piece.sha256,
                         video=piece.video,
                         frame=piece.frame,
@@ -172,19 +176,26 @@ class Folder:
                     )
                 )
             entry = Entry(
-                row=row,
-                sha256=sha256,
-                stat=stat,
+                row=made.row,
+                sha256=made.sha256,
+                stat=made.stat,
                 files=files,
-                keep=None if keep is None else dict(keep),
-                reason=reason,
+                keep=None if made.keep is None else dict(made.keep),
+                reason=made.reason,
+                drawn=made.drawn,
             )
             offset = self._added(entry.model_dump_json(exclude_defaults=True).encode() + b"\n")
         except OSError as error:
             raise disk(self.root, error) from error
         if files:
             self._stems.add(stem)
-        self._offsets[row] = offset
+        self._offsets[made.row] = offset
+
+    def forget(self, entry: Entry) -> None:
+        """Takes a finished row's files away; the row is then to be done again."""
+        self._offsets[entry.row] = -1
+        for file in entry.files:
+            (self.root / file.file).unlink(missing_ok=True)
 
     def entry(self, row: int) -> Entry | None:
         """What the journal says of a row; None where it is not done."""
@@ -261,15 +272,11 @@ class Folder:
             if entry.stat == self._source_stat(row) and all(self._whole(file) for file in entry.files):
                 self._stems.update(file.file.rpartition("-")[0] for file in entry.files)
             else:
-                self._offsets[row] = -1
-                for file in entry.files:
-                    (self.root / file.file).unlink(missing_ok=True)
+                self.forget(entry)
 
     def _whole(self, file: File) -> bool:
         try:
             with (self.root / file.file).open("rb") as data:
-                if os.fstat(data.fileno()).st_size != file.bytes:
-                    return False
                 return hashlib.file_digest(data, "sha256").hexdigest() == file.sha256
         except OSError:
             return False
@@ -327,23 +334,6 @@ def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
-
-
-def _lock(journal: io.FileIO, root: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; there a second writer is the user's to avoid.
-        return
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"{root}: another process is writing to it; wait until it is done, or choose another folder"
-        ) from error
-    except OSError as error:
-        # Some network file systems have no locks; one process at a time works there as well.
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-            raise
 
 
 def rows_of(table: Table) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Each function looks at whole columns and gives one line a fault, with the row's 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from assay.data import keys
+from assay.data.keys import Bools, Ints
 from assay.data.table import Table, Text, distinct
 from assay.errors import InputError, unknown
 from assay.image import place
 
 HASHES = ("origin", "sha256")
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-
 _HASH = re.compile(r"[0-9a-fA-F]{64}\Z")
-_ODD = re.compile(r"//|/\.|^\.|/$")
 _HEAD = 4096
 
 
@@ -61,16 +58,10 @@ def of_paths(column: Text) -> dict[int, str]:
 
 def repeated_paths(table: Table) -> list[str]:
     """Rows that name the file of a row before them."""
-    paths = table.column("path")
-    odd = [row for row, path in enumerate(paths.tolist()) if _ODD.search(path)]
-    if odd:
-        paths = paths.copy()
-        paths[odd] = [os.path.normpath(str(paths[row])) for row in odd]
-    _, first, group = np.unique(paths, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[group] != np.arange(len(paths)))
+    paths, numbers = table.column("path"), table.row_numbers
     return [
-        f"row {table.row_numbers[row]}: the same path as row {table.row_numbers[first[group[row]]]}: {paths[row]}"
-        for row in again
+        f"row {numbers[row]}: the same path as row {numbers[first]}: {paths[row]}"
+        for row, first in zip(*keys.repeated_paths(table), strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ several where a subject's cell joins them by "+", as in a face swap.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -109,6 +110,24 @@ def families(found: Keys) -> Keys:
         if np.array_equal(of_key, label):
             return Keys(found.names, found.rows[starts], of_row.astype(np.int64))
         label = of_key
+
+
+def repeated_paths(table: Table) -> tuple[Ints, Ints]:
+    """Rows that name the file of a row before them, and the first row of that file; "./a" and "b/../a" are "a"."""
+    paths = table.column("path")
+    odd = np.strings.startswith(paths, ".") | np.strings.endswith(paths, "/")
+    for sign in ("//", "/."):
+        odd |= np.strings.find(paths, sign) >= 0
+    if odd.any():
+        paths = paths.copy()
+        paths[odd] = np.array([os.path.normpath(path) for path in paths[odd].tolist()], TEXT)
+    names, place = distinct(paths)
+    first = np.zeros(len(names), np.int64)
+    rows = np.arange(len(paths))
+    # Of several values for one place the last stays, so the rows are written backwards.
+    first[place[::-1]] = rows[::-1]
+    again = np.flatnonzero(first[place] != rows)
+    return again, first[place[again]]
 
 
 def _parted(found: Keys) -> Keys:

@@ -129,14 +129,32 @@ def write(path: str | os.PathLike[str], samples: Iterable[Sample]) -> None:
                 _write_csv(raw, columns, zipped=file.suffix.lower() == ".gz")
         temporary.replace(file)
     except OSError as error:
-        raise OutputError(
-            f"{file}: cannot be written ({error.strerror or error}); make room, or name a file in a folder that can be "
-            "written to",
-            kind="disk",
-        ) from error
+        raise _unwritable(file, error.strerror or str(error)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def ready(path: str | os.PathLike[str]) -> None:
+    """Whether a manifest can be written there, told before the work that would be lost; makes its folder.
+
+    Raises:
+        ManifestError: the file's suffix names no format.
+        MissingExtra: a Parquet table, without the extra "data".
+        OutputError: the file cannot be written (kind "disk").
+    """
+    file = Path(path)
+    check_suffix(file)
+    if file.suffix.lower() == ".parquet":
+        _parquet()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(file, error.strerror) from error
+    if file.is_dir():
+        raise _unwritable(file, "it is a folder")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise _unwritable(file, "no permission")
 
 
 def select(
@@ -285,6 +303,11 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
     problems += [
         f"row 1: column {name!r} stands there twice" for name in dict.fromkeys(header) if header.count(name) > 1
     ]
+    if "path" not in header or "label" not in header:
+        problems.append(
+            "a table with other names is read by: assay data read columns TABLE --set path=COLUMN --set label=COLUMN "
+            f"--out {NAME}"
+        )
     if problems:
         raise _refusal(file, problems)
 
@@ -392,6 +415,11 @@ def _one_relative(path: Path, folder: Path, resolved: Path) -> str:
     with contextlib.suppress(ValueError):
         return path.resolve().relative_to(resolved).as_posix()
     return str(path.resolve())
+
+
+def _unwritable(file: Path, why: str | None) -> OutputError:
+    advice = "make room, or name a file in a folder that can be written to"
+    return OutputError(f"{file}: cannot be written ({why}); {advice}", kind="disk")
 
 
 def _refusal(file: Path, problems: Sequence[str]) -> ManifestError:

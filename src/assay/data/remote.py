@@ -72,7 +72,7 @@ class Remote:
 
     Args:
         address: http or https.
-        size: bytes the file should have; reading stops there or one byte later.
+        size: bytes the file should have: one that ends before, though its server announced more, was cut.
 
     Raises:
         InputError: it cannot be opened or gone on with (missing, permission, unreadable).
@@ -84,10 +84,7 @@ class Remote:
         self._response: Any = _tried(address, lambda: _request(address, 0))
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes, and none at the end of the file or of `size`."""
-        count = min(count, self._size + 1 - self._at)
-        if count <= 0:
-            return b""
+        """At most `count` bytes, and none at the end of the file."""
         data = _tried(self._address, lambda: self._some(count))
         self._at += len(data)
         return data

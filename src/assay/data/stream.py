@@ -17,13 +17,15 @@ import random
 import tarfile
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.data import remote
+from assay.data.index import LARGEST_SAMPLE, SUFFIXES, Index, Shard
 from assay.data.layouts import PICTURES, VIDEOS
-from assay.data.shards import LARGEST_SAMPLE, SUFFIXES, Index, Ints, Shard, permutation
+from assay.data.order import Ints, blocks, gathered, permutation
 from assay.data.table import OWN, Table, among
 from assay.errors import InputError, ManifestError
 from assay.image import place
@@ -63,6 +65,12 @@ WHOLE = Share()
 
 Data = Index | Sequence[Sample]
 
+Item = tuple[Sample, bytes]
+
+_T = TypeVar("_T")
+_Had = npt.NDArray[np.bool_]
+"""Which samples of a share were had before, (samples,)."""
+
 
 def stream(
     data: Data,
@@ -74,7 +82,7 @@ def stream(
     share: Share = WHOLE,
     buffer: int = 256,
     skip: int = 0,
-) -> Iterator[tuple[Sample, bytes]]:
+) -> Iterator[Item]:
     """One consumer's samples of one epoch, each with the bytes of its file.
 
     Of shards: their order is drawn for the epoch. Where there are as many as consumers or more, whole shards are dealt
@@ -85,6 +93,9 @@ def stream(
     by the end of the shard**: discard what was learnt from it where an altered shard is more than an accident.
 
     Of a table or list: a permutation drawn for the epoch, of which every n-th is read. Shares differ by one at most.
+    That holds for files and members of tar files. Where there are cells of Parquet tables, whole row groups are
+    shuffled, and the rows inside each; a share is a stretch of that order, so that a row group is read once, by one
+    consumer (by two where one's share ends and the next begins), and samples go through a shuffle buffer besides.
 
     Args:
         data: shards, a manifest's table, or any sequence of samples.
@@ -92,9 +103,10 @@ def stream(
         label: a class; None takes all, those of unknown class too.
         epoch, seed: of the shuffle.
         share: which consumer this is.
-        buffer: samples held for shuffling, of shards only (a table is shuffled as a whole). 1 keeps the shards' order.
-        skip: samples that this consumer had of this epoch before. The rest is what it would have been; shards that were
-            used up are not opened again.
+        buffer: samples held for shuffling, of shards and of cells; all else is shuffled as a whole. 1 keeps the order
+            of shards and row groups.
+        skip: samples that this consumer had of this epoch before. The rest is what it would have been; shards and row
+            groups that were used up are not opened again.
 
     Returns:
         An iterator of sample and bytes. The place of a sample is its address (of a remote shard: `URL::member`).
@@ -107,12 +119,18 @@ def stream(
     """
     if buffer < 1 or skip < 0:
         raise ValueError(f"buffer {buffer} and skip {skip}; give a buffer of 1 or more and a skip of 0 or more")
+    key = f"{seed} {epoch} {share.number} {share.count}"
     if isinstance(data, Index):
         parts = _dealt(data.select(split=split, label=label), seed, epoch, share)
-        return _from_shards(data, parts, f"{seed} {epoch} {share.number} {share.count}", buffer, skip)
+        total = sum(part.samples for part in parts)
+        return _mixed(lambda had: _from_shards(data, parts, had), total, key, buffer, skip)
     rows = _chosen(data, split, label)
-    order = rows[permutation(len(rows), "rows", seed, epoch)][share.number :: share.count]
-    return _from_rows(data, order[skip:])
+    order = permutation(len(rows), "rows", seed, epoch)
+    near = blocks(_places(data, rows))
+    if near is None:
+        return _from_rows(data, rows[order][share.number :: share.count][skip:])
+    mine = rows[gathered(order, near)][_stretch(len(rows), share)]
+    return _mixed(lambda had: _from_cells(data, mine, had), len(mine), key, buffer, skip)
 
 
 def length(
@@ -199,36 +217,56 @@ def _chosen(data: Sequence[Sample], split: str | Collection[str] | None, label: 
     return rows
 
 
-def _from_rows(data: Sequence[Sample], order: Ints) -> Iterator[tuple[Sample, bytes]]:
-    for row in order:
-        sample = data[int(row)]
-        try:
-            yield sample, place.read(sample.place)
-        except InputError as error:
-            told = str(error) if sample.place in str(error) else f"{sample.place}: {error}"
-            raise InputError(told, kind=error.kind) from None
+def _places(data: Sequence[Sample], rows: Ints) -> list[str]:
+    if isinstance(data, Table):
+        places: list[str] = data.column("path")[rows].tolist()
+        return places
+    return [data[row].place for row in rows.tolist()]
+
+
+def _stretch(rows: int, share: Share) -> slice:
+    """A consumer's part of a row of rows, as many as of every n-th."""
+    least, more = divmod(rows, share.count)
+    start = share.number * least + min(share.number, more)
+    return slice(start, start + least + (share.number < more))
+
+
+def _from_rows(data: Sequence[Sample], order: Ints) -> Iterator[Item]:
+    for row in order.tolist():
+        yield _item(data[row])
+
+
+def _from_cells(data: Sequence[Sample], order: Ints, had: _Had) -> Generator[Item | None, None, None]:
+    for row, before in zip(order.tolist(), had.tolist(), strict=True):
+        yield None if before else _item(data[row])
+
+
+def _item(sample: Sample) -> Item:
+    try:
+        return sample, place.read(sample.place)
+    except InputError as error:
+        told = str(error) if sample.place in str(error) else f"{sample.place}: {error}"
+        raise InputError(told, kind=error.kind) from None
 
 
 # ── shuffling ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_shards(
-    index: Index, parts: Sequence[_Part], seed: str, buffer: int, skip: int
-) -> Iterator[tuple[Sample, bytes]]:
-    total = sum(part.samples for part in parts)
+def _mixed(
+    read: Callable[[_Had], Generator[Item | None, None, None]], total: int, key: str, buffer: int, skip: int
+) -> Iterator[Item]:
+    """What `read` gives, through a shuffle buffer. It is told which samples were had before, for which None will do."""
     # The shuffle asks for nothing but numbers, so which samples were had before is known without reading any.
-    shuffled = _shuffled(iter(range(total)), seed, buffer)
     had = np.zeros(total, np.bool_)
-    had[np.fromiter(itertools.islice(shuffled, skip), np.int64)] = True
-    with contextlib.closing(_items(index, parts, had)) as items:
-        for number, item in enumerate(_shuffled(items, seed, buffer)):
+    had[np.fromiter(itertools.islice(_shuffled(iter(range(total)), key, buffer), skip), np.int64)] = True
+    with contextlib.closing(read(had)) as items:
+        for number, item in enumerate(_shuffled(items, key, buffer)):
             if number >= skip:
                 assert item is not None, "only what is skipped is not read"
                 yield item
 
 
-def _items(index: Index, parts: Sequence[_Part], had: Any) -> Generator[tuple[Sample, bytes] | None, None, None]:
-    """Samples in the order of the shards; None for each sample of a shard that was used up before."""
+def _from_shards(index: Index, parts: Sequence[_Part], had: _Had) -> Generator[Item | None, None, None]:
     start = 0
     for part in parts:
         stop = start + part.samples
@@ -240,10 +278,10 @@ def _items(index: Index, parts: Sequence[_Part], had: Any) -> Generator[tuple[Sa
         start = stop
 
 
-def _shuffled(items: Iterator[Any], seed: str, buffer: int) -> Iterator[Any]:
+def _shuffled(items: Iterator[_T], key: str, buffer: int) -> Iterator[_T]:
     # Of Python's generator, only `random` is promised to stay as it is.
-    chance = random.Random(seed)
-    held: list[Any] = []
+    chance = random.Random(key)
+    held: list[_T] = []
     for item in items:
         if len(held) < buffer:
             held.append(item)
@@ -266,7 +304,7 @@ class Readable(Protocol):
     def read(self, count: int, /) -> bytes: ...
 
 
-def unpack(file: Readable, where: str, *, first: int = 0, step: int = 1) -> Iterator[tuple[Sample, bytes]]:
+def unpack(file: Readable, where: str, *, first: int = 0, step: int = 1) -> Iterator[Item]:
     """The samples of a WebDataset tar, read from front to back, whoever wrote it.
 
     Of each key, the picture or clip (by suffix) and the JSON object are taken; all other members, links and keys that
@@ -377,7 +415,7 @@ def _corrupt(what: str) -> InputError:
 # ── reading a shard ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(index: Index, part: _Part) -> Generator[tuple[Sample, bytes], None, None]:
+def _read(index: Index, part: _Part) -> Generator[Item, None, None]:
     """A part of a shard; the whole shard passes, so that its hash can be taken."""
     shard, where = part.shard, index.place(part.shard)
     count = 0

@@ -39,6 +39,9 @@ from assay.judge.seen import Seen
 
 CARD, JUDGE, HEADS, SEEN = "card.json", "judge.json", "heads.npz", "seen.npz"
 
+MADE = "bundle"
+"""What a training calls the bundle in its folder."""
+
 DEFAULT: str | None = None
 """Name of the bundle that `find` gives where none is asked for; None: the only one there is."""
 
@@ -169,8 +172,9 @@ def find(name_or_folder: str | os.PathLike[str] | None = None) -> Path:
     """The folder of a bundle.
 
     Args:
-        name_or_folder: a name as `installed` lists it; else a folder. None for the default. A name wins over a folder
-            of the same name in the working directory: write `./name` for the folder.
+        name_or_folder: a name as `installed` lists it; else a folder, of the bundle or of the training run that made
+            it. None for the default. A name wins over a folder of the same name in the working directory: write
+            `./name` for the folder.
 
     Raises:
         BundleError: kind "unknown" or "missing".
@@ -182,7 +186,8 @@ def find(name_or_folder: str | os.PathLike[str] | None = None) -> Path:
         return known[name_or_folder]
     place = Path(name_or_folder)
     if place.is_dir():
-        return place
+        made = place / MADE
+        return made if (made / CARD).is_file() and not (place / CARD).exists() else place
     if isinstance(name_or_folder, str) and place.name == name_or_folder:
         raise BundleError(unknown("detector", name_or_folder, known), kind="unknown")
     raise BundleError(f"{place} is not a folder; `assay detectors` lists what is installed", kind="missing")

@@ -25,6 +25,7 @@ from typing import BinaryIO, Literal, Protocol, Self, TextIO
 
 import numpy as np
 
+from assay.data import lock
 from assay.errors import OutputError
 from assay.types import Failure, Ruling, Verdict
 
@@ -237,7 +238,7 @@ class Results:
         try:
             self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
             if self._regular:
-                _lock(self._fd, self.path)
+                lock.take(self._fd, self.path)
                 if fresh:
                     os.ftruncate(self._fd, 0)
                 self._recover(detector)
@@ -476,23 +477,6 @@ def _opened(path: Path) -> int:
         finally:
             os.close(folder)
     return fd
-
-
-def _lock(fd: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; there a second writer is the user's to avoid.
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"{path}: another process is writing to it; wait until it is done, or choose another --out"
-        ) from error
-    except OSError as error:
-        # Some network file systems have no locks; results are still whole there, one process at a time.
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-            raise
 
 
 def _records(file: BinaryIO, quotes_newlines: bool) -> Iterator[bytes]:

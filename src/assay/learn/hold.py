@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from assay.data import manifest, remote
-from assay.data.shards import Index, permutation
+from assay.data.index import Index
+from assay.data.order import permutation
 from assay.data.stream import Share, length, stream
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError

@@ -28,7 +28,7 @@ from rich.console import Console
 
 import assay
 from assay.data import remote
-from assay.data.shards import Index
+from assay.data.index import Index
 from assay.data.table import Table
 from assay.errors import RecipeError
 from assay.judge import bundle
@@ -184,7 +184,7 @@ def train(
         precision=precision,
         training=_training(recipe, learned, settings),
     )
-    folder = out / "bundle"
+    folder = out / bundle.MADE
     bundle.write(
         folder,
         card,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from assay.data.derivations.augment import PLAIN, VOCABULARY, Augmented, like
 from assay.data.derive import derive
 from assay.data.table import Table
 from assay.errors import RecipeError
+from assay.image import place
 from assay.image.decode import decode
 from assay.types import Label, Pixels, Sample
 
@@ -32,7 +34,7 @@ def saved(pixels: Pixels, form: str, **options: Any) -> bytes:
 
 
 def source(data: bytes) -> Source:
-    return Source(Sample("a", Label.REAL, split="train"), data, Augmented().limits)
+    return Source(Sample("a", Label.REAL, split="train"), data, Augmented().limits, drawn=True)
 
 
 def all_copied(**changes: Any) -> Augmented:
@@ -58,7 +60,7 @@ def test_half_of_the_training_reals_get_one_copy_and_all_rows_stay(rows: Table, 
     stayed = manifest.select(result.table, augmented="0")
     copies = manifest.select(result.table, augmented="1")
     assert stayed.column("path").tolist() == rows.column("path").tolist()
-    assert 40 <= len(copies) <= 80
+    assert len(copies) == 60
     assert {(copy.label, copy.split) for copy in copies} == {(Label.REAL, "train")}
     assert len(set(copies.column("source").tolist())) == len(copies)
     known = {sample.source: sample for sample in stayed}
@@ -69,16 +71,93 @@ def test_half_of_the_training_reals_get_one_copy_and_all_rows_stay(rows: Table, 
     assert list(manifest.read(result.manifest)) == list(result.table)
 
 
-def test_which_reals_are_copied_does_not_hang_on_the_other_rows(rows: Table, tmp_path: Path) -> None:
-    def copied(table: Table) -> set[str]:
-        return set(manifest.select(table, augmented="1").column("source").tolist())
+def copied(table: Table) -> set[str]:
+    """Sources of the rows that got a copy; a row's source is its own here."""
+    return set(manifest.select(table, augmented="1").column("source").tolist())
 
+
+def test_which_reals_are_copied_is_drawn_by_content(rows: Table, tmp_path: Path) -> None:
     everything = copied(derive(rows, tmp_path / "all", Augmented(), workers=0).table)
-    some = copied(derive(rows[80:10:-1], tmp_path / "some", Augmented(), workers=0).table)
-    assert some == everything & {f"s{number}" for number in range(11, 81)}
-    assert everything != copied(derive(rows, tmp_path / "seed", Augmented(), workers=0, seed=1).table)
+    turned = copied(derive(rows[::-1], tmp_path / "turned", Augmented(), workers=0).table)
+    assert turned == everything
+    hashes = [hashlib.sha256(Path(sample.place).read_bytes()).hexdigest().upper() for sample in rows]
+    stated = derive(rows.with_column("sha256", hashes), tmp_path / "stated", Augmented(), workers=0)
+    assert copied(stated.table) == everything
+    other = copied(derive(rows, tmp_path / "seed", Augmented(), workers=0, seed=1).table)
+    assert 15 < len(other & everything) < 45
     fewer = copied(derive(rows, tmp_path / "fewer", Augmented(share=0.2), workers=0).table)
+    assert len(fewer) == 24
     assert fewer < everything
+
+
+def test_rows_that_are_added_change_the_choice_only_at_its_edge(rows: Table, tmp_path: Path) -> None:
+    def drawn(table: Table, name: str) -> set[str]:
+        return copied(derive(table, tmp_path / name, Augmented(), workers=0).table)
+
+    before, after = drawn(rows[:110], "before"), drawn(rows[:120], "after")
+    assert (len(before), len(after)) == (55, 60)
+    assert len(before - after) <= 5
+
+
+@pytest.mark.parametrize(("share", "copies"), [(0, 0), (0.0041, 0), (0.0042, 1), (0.3, 36), (1, 120)])
+def test_the_share_is_met_to_the_row(rows: Table, tmp_path: Path, share: float, copies: int) -> None:
+    assert derive(rows, tmp_path / "out", Augmented(share=share), workers=0).made == copies
+
+
+def test_equal_files_do_not_change_the_number_of_copies(rows: Table, tmp_path: Path) -> None:
+    for number in range(1, 9):
+        Path(rows[number].place).write_bytes(Path(rows[0].place).read_bytes())
+    assert derive(rows[:9], tmp_path / "out", Augmented(), workers=0).made == 4
+
+
+def test_the_number_holds_again_once_broken_files_are_mended(rows: Table, tmp_path: Path) -> None:
+    content = {row: Path(rows[row].place).read_bytes() for row in range(0, 40, 2)}
+    for row in content:
+        Path(rows[row].place).unlink()
+    assert derive(rows, tmp_path / "out", Augmented(), workers=0, skip=True).made == 50
+    for row, data in content.items():
+        Path(rows[row].place).write_bytes(data)
+    mended = derive(rows, tmp_path / "out", Augmented(), workers=0)
+    whole = derive(rows, tmp_path / "whole", Augmented(), workers=0)
+    assert copied(mended.table) == copied(whole.table)
+    assert mended.made == 60
+    names = [{path.name for path in (tmp_path / folder).rglob("*.jpg")} for folder in ("out", "whole")]
+    assert names[0] == names[1]
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_choice(rows: Table, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        derive(rows, tmp_path / "out", Augmented(), workers=0, progress=stop)
+    before = {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*.jpg")}
+    went_on = derive(rows, tmp_path / "out", Augmented(), workers=0)
+    assert len(before) > 10
+    assert all(path.stat().st_ino == inode for path, inode in before.items())
+    assert copied(went_on.table) == copied(derive(rows, tmp_path / "whole", Augmented(), workers=0).table)
+
+
+def test_files_are_read_beforehand_only_where_neither_row_nor_journal_knows_them(
+    rows: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[str] = Counter()
+    read = place.read
+
+    def counting(address: str, limit: int | None = None) -> bytes:
+        reads[address] += 1
+        return read(address, limit)
+
+    monkeypatch.setattr(place, "read", counting)
+    first = derive(rows[:20], tmp_path / "out", Augmented(), workers=0)
+    assert set(reads.values()) == {2}
+    reads.clear()
+    derive(rows[:20], tmp_path / "out", Augmented(), workers=0)
+    assert not reads
+    stated = rows[:20].with_column("sha256", manifest.select(first.table, augmented="0").column("sha256"))
+    derive(stated, tmp_path / "stated", Augmented(), workers=0)
+    assert set(reads.values()) == {1}
 
 
 def test_a_copy_is_not_copied_again(rows: Table, tmp_path: Path) -> None:

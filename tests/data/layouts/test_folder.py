@@ -85,3 +85,17 @@ def test_a_generator_of_reals_is_refused(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused_naming_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"it is empty(.|\n)*FOLDER/\*\*"):
         layouts.read("folder", tmp_path)
+
+
+def test_links_to_files_that_are_not_there_are_counted_with_what_to_do(tmp_path: Path, picture: Put) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(".git/annex/objects/b.png")
+
+    found = layouts.read("folder", tmp_path)
+
+    assert [Path(sample.place).name for sample in found.samples] == ["a.png"]
+    assert found.left_out == {layouts.DANGLING: 1}
+    assert found.examples[layouts.DANGLING].endswith("b.png")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(LayoutError, match="git annex get"):
+        layouts.read("folder", tmp_path)

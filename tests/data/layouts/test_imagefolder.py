@@ -158,3 +158,10 @@ def test_options_that_do_not_hold_are_refused(
 def test_a_folder_without_classes_is_refused_naming_what_was_expected(tmp_path: Path, picture: Put) -> None:
     with pytest.raises(LayoutError, match=r"no folder of pictures is named after a class; there is cats(.|\n)*0_real"):
         read(tmp_path, picture, "cats/a.png")
+
+
+def test_a_folder_without_a_picture_says_so_and_not_that_no_class_is_named(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/notes.txt").write_text("none")
+    with pytest.raises(LayoutError, match="there is no picture or clip in it"):
+        layouts.read("imagefolder", tmp_path)

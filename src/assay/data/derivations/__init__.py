@@ -83,11 +83,13 @@ class Source:
         sample: the row.
         data: the file's bytes.
         limits: of what decoding may cost.
+        drawn: whether the row is of the share that `Derivation.drawn` asks for.
     """
 
-    def __init__(self, sample: Sample, data: bytes, limits: Limits) -> None:
+    def __init__(self, sample: Sample, data: bytes, limits: Limits, *, drawn: bool = False) -> None:
         self.sample = sample
         self.data = data
+        self.drawn = drawn
         self.limits = limits
         self.sha256 = hashlib.sha256(data).hexdigest()
 
@@ -129,6 +131,12 @@ class Derivation(abc.ABC):
 
     def unread(self, sample: Sample) -> Outcome | None:
         """What becomes of a row without a look at its file; None where the file is needed."""
+        return None
+
+    @property
+    def drawn(self) -> float | None:
+        """Share in [0, 1] of the rows that `unread` leaves open for which `Source.drawn` is true: of n just
+        round(share × n), chosen by content. None where nothing hangs on it."""
         return None
 
     def ready(self) -> None:  # noqa: B027 (most have nothing to check)

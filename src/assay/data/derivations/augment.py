@@ -1,7 +1,8 @@
 """DFCon's offline augmentation: changed copies of some reals, to narrow the imbalance (arXiv 2501.16704, data).
 
-Paper: 21,335 of DFWild-Cup's 42,690 training reals (half of them) get one augmented copy; fakes get none. Which
-operations made the copies is not published. Ours: which reals (chance by content), and the vocabulary `PLAIN`.
+*Paper*: 21,335 of DFWild-Cup's 42,690 training reals, ten short of half, get one augmented copy; fakes get none. Which
+operations made the copies is not published. *Ours*: just half of the reals, 21,345 of those (a share of 0.49977 gives
+the paper's number), drawn by content; and the vocabulary `PLAIN`.
 
 A copy has its original's size (around the middle, cut off or mirrored at the edges where an operation changed it) and
 format, because all copies are of one class, and any size or format of their own would give that class away: JPEG with
@@ -84,8 +85,9 @@ class Augmented(Derivation):
     """All rows of the source, and one changed copy of some.
 
     Args:
-        share: of the rows of that label and split that get a copy, in [0, 1]: each with this chance, by its content,
-            so that more rows or another order change nothing for those that are there. (*Paper*: exactly half.)
+        share: of the n rows of that label and split that get a copy, in [0, 1]: just round(share × n) of them, chosen
+            by content. Another order of rows changes nothing, and rows added or taken away change it only for a few of
+            the others, at the edge of the choice. Copies that stand among the rows already are not counted.
         label: "real" or "fake".
         split: rows of other splits get none. Empty takes rows without a split.
         operations: names out of `VOCABULARY`, equally likely, each with the bounds of its parameters.
@@ -97,6 +99,7 @@ class Augmented(Derivation):
 
     name = "augment"
     summary = "all rows, and augmented copies of half of the training reals"
+    version = 2
 
     share: float = 0.5
     label: str = "real"
@@ -123,6 +126,10 @@ class Augmented(Derivation):
                 if not ranges[parameter][0] <= ranges[parameter][1]:
                     raise RecipeError(f"{parameter} of {name} is {ranges[parameter]}; give (low, high)")
 
+    @property
+    def drawn(self) -> float:
+        return self.share
+
     def unread(self, sample: Sample) -> Outcome | None:
         wanted = Label[self.label.upper()]
         if sample.label != wanted or sample.split != self.split or sample.groups.get(GROUP) == "1":
@@ -130,7 +137,7 @@ class Augmented(Derivation):
         return None
 
     def derive(self, source: Source, rng: np.random.Generator) -> Outcome:
-        if rng.random() >= self.share:
+        if not source.drawn:
             return Outcome(keep={GROUP: "0"})
         pixels = source.still()
         names = tuple(self.operations)

@@ -52,6 +52,7 @@ _PADDING = (
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
+DANGLING = "a link to a file that is not there; fetch what it points to (git annex get, dvc pull), or remove it"
 NOT_UNICODE = "its name is not valid Unicode, which no manifest can hold; rename it"
 
 
@@ -141,6 +142,8 @@ def read(name: str, root: str | Path, /, **options: str) -> Found:
 
     def kept() -> Iterator[Sample]:
         for item in layout.read(place, **options):
+            if isinstance(item, Sample) and _broken(item.place):
+                item = LeftOut(item.place, DANGLING)
             if isinstance(item, Sample):
                 try:
                     item.place.encode()
@@ -162,8 +165,8 @@ def read(name: str, root: str | Path, /, **options: str) -> Found:
 def files(folder: Path, suffixes: Iterable[str] | None = None) -> Iterator[Path]:
     """Files below a folder, lazily, sorted by path; hidden files and folders are passed over.
 
-    Folders that are symbolic links are followed, but never back into a folder that they lie in. A `folder` that is
-    itself a file gives that file.
+    Folders that are symbolic links are followed, but never back into a folder that they lie in. A link to nothing is
+    given as a file, so that it is counted. A `folder` that is itself a file gives that file.
 
     Args:
         folder: where to look.
@@ -186,16 +189,24 @@ def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         return
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, _is(entry.is_dir), _is(entry.is_file)) for entry in entries)
+            found = sorted(
+                (entry.name, _is(entry.is_dir), _is(entry.is_file), not _is(entry.is_file) and _broken(entry.path))
+                for entry in entries
+            )
     except OSError as error:
         raise LayoutError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
-    for name, is_folder, is_file in found:
+    for name, is_folder, is_file, is_broken in found:
         if name.startswith("."):
             continue
         if is_folder:
             yield from _below(folder / name, above | {here})
-        elif is_file:
+        elif is_file or is_broken:
             yield folder / name
+
+
+def _broken(link: str) -> bool:
+    # Not pathlib's questions: these also answer for a name that no file can have.
+    return not os.path.exists(link) and os.path.islink(link)  # noqa: PTH110, PTH114
 
 
 def _is(question: Callable[[], bool]) -> bool:

@@ -104,6 +104,8 @@ def _all_said(
     missing = sorted(set(named) - set[str]().union(*beside.values()))
     if missing:
         raise LAYOUT.mismatch(root, f"no folder with pictures in it is called {missing[0]!r}, which an option names")
+    if not folders:
+        raise LAYOUT.mismatch(root, "there is no picture or clip in it, by its suffix")
     said = {folder: _said(root, folder, beside, named, generator) for folder in folders}
     lost = ["/".join(folder) for folder, here in said.items() if here.label is None and here.groups]
     if all(here.label is None for here in said.values()):

@@ -84,6 +84,7 @@ class Shortcut:
         part: which rows: "all rows", or "test rows" by what is fitted on train rows.
         control: the AUC, 1 = fake, with its interval, drawn by source.
         severity: error, warning or note.
+        reals, fakes: how many rows of each class `control` rests on; None where some could not be scored.
         fitted: what a classifier was fitted on; empty for a fact alone.
     """
 
@@ -91,6 +92,8 @@ class Shortcut:
     part: str
     control: Control
     severity: Severity
+    reals: int | None
+    fakes: int | None
     fitted: str = ""
 
     @property
@@ -99,9 +102,8 @@ class Shortcut:
         return surely(self.control)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "part": self.part, "severity": str(self.severity), "fitted": self.fitted} | (
-            self.control.to_dict()
-        )
+        told = {"name": self.name, "part": self.part, "severity": str(self.severity), "fitted": self.fitted}
+        return told | {"reals": self.reals, "fakes": self.fakes} | self.control.to_dict()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from assay.data.keys import Ints
 from assay.data.table import Table
+from assay.measure.check.findings import Finding, Severity, Shortcut, surely
 from assay.measure.controls import FEWEST, Control, Controls, Facts, Row, controls
-from assay.measure.findings import Finding, Severity, Shortcut, surely
 from assay.types import Label
 
 WORTH_A_LOOK = 0.65
@@ -19,6 +19,15 @@ WORTH_A_LOOK = 0.65
 MOST = 5_000
 """Rows of a class, drawn at random, that the shortcuts of a part are measured on, so that time and memory stay bounded
 however large the data set is."""
+
+_ALIGNED = frozenset({"format", "pixels", "squareness", "jpeg_quality", "exif"})
+"""What aligning makes equal. How many bytes a pixel takes it makes equal only as far as it comes from these."""
+
+_ALIGN = "put both classes through one draw of codec, quality and size: assay data align"
+_NO_ALIGN = (
+    "no size, format, quality or EXIF does, so aligning files cures nothing: the pixels themselves compress "
+    "differently; match noise, sharpness and earlier compression, or give this control beside every figure"
+)
 
 
 def parts(samples: Table, seed: int) -> dict[str, Ints]:
@@ -62,20 +71,31 @@ def shortcuts(
         yield from _judged("test rows", found, tested, bound)
 
 
+def _classes(rows: Sequence[Row]) -> tuple[int, int]:
+    """How many reals there are, and how many fakes."""
+    fakes = sum(row.label == Label.FAKE for row in rows)
+    return len(rows) - fakes, fakes
+
+
 def _enough(rows: Sequence[Row]) -> bool:
-    return min(sum(row.label == label for row in rows) for label in Label) >= FEWEST
+    return min(_classes(rows)) >= FEWEST
 
 
 def _judged(part: str, found: Controls, rows: Sequence[Row], bound: float) -> Iterator[Shortcut]:
     for name, control in found.alone.items():
         measured = [row for row in rows if name != "jpeg_quality" or row.facts.jpeg_quality is not None]
         grave = _severity(control, bound) if _enough(measured) else Severity.NOTE
-        yield Shortcut(name, part, control, grave)
-    yield Shortcut("metadata", part, found.metadata, _severity(found.metadata, bound), found.fitted)
-    # Classes that show different things can be honest, and no rewriting of files mends them where they are not.
-    grave = _severity(found.thumbnail, bound)
-    grave = Severity.WARNING if grave is Severity.ERROR else grave
-    yield Shortcut("thumbnail", part, found.thumbnail, grave, found.fitted)
+        reals, fakes = _classes(measured)
+        yield Shortcut(name, part, control, grave, reals, fakes)
+    for name, control in (("metadata", found.metadata), ("thumbnail", found.thumbnail)):
+        # Of rows that no classifier could be fitted for it is not known which they are.
+        known = control.auc.n == len(rows)
+        grave = _severity(control, bound)
+        if name == "thumbnail" and grave is Severity.ERROR:
+            # Classes that show different things can be honest, and no rewriting of files mends them where they are not.
+            grave = Severity.WARNING
+        reals, fakes = _classes(rows)
+        yield Shortcut(name, part, control, grave, reals if known else None, fakes if known else None, found.fitted)
 
 
 def _severity(control: Control, bound: float) -> Severity:
@@ -86,18 +106,21 @@ def _severity(control: Control, bound: float) -> Severity:
 
 
 def findings(shortcuts: Sequence[Shortcut], bound: float) -> Iterator[Finding]:
+    graves = [found for found in shortcuts if found.severity is not Severity.NOTE]
+    telling = {found.name for found in graves}
+    cure = _ALIGN if telling & _ALIGNED or "bytes_per_pixel" not in telling else _NO_ALIGN
     for severity in (Severity.ERROR, Severity.WARNING):
-        of_file = [found for found in shortcuts if found.severity is severity and found.name != "thumbnail"]
+        of_file = [found for found in graves if found.severity is severity and found.name != "thumbnail"]
         if of_file:
             limit = bound if severity is Severity.ERROR else WORTH_A_LOOK
             yield Finding(
                 "shortcut",
                 severity,
                 f"the file alone tells the classes apart (AUC surely above {limit:g}), so a detector need not look at "
-                "the picture; put both classes through one draw of codec, quality and size: assay data align",
+                f"the picture; {cure}",
                 details=[_told(found) for found in of_file],
             )
-    of_subject = [found for found in shortcuts if found.name == "thumbnail" and found.severity is not Severity.NOTE]
+    of_subject = [found for found in graves if found.name == "thumbnail"]
     if of_subject:
         yield Finding(
             "subject_shortcut",
@@ -109,8 +132,8 @@ def findings(shortcuts: Sequence[Shortcut], bound: float) -> Iterator[Finding]:
 
 
 def _told(found: Shortcut) -> str:
-    auc = found.control.auc
+    rows = f"{found.control.auc.n} rows" if found.reals is None else f"{found.reals} real, {found.fakes} fake"
     return (
         f"{found.name.replace('_', ' ')}, {found.part}: AUC {found.control.oriented:.3f} either way "
-        f"({found.surely:.3f} at least), {auc.n} rows"
+        f"({found.surely:.3f} at least), {rows}"
     )

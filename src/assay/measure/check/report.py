@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.judge.sink import printable
-from assay.measure.findings import Finding, Report, Severity, Shortcut
+from assay.measure.check.findings import Finding, Report, Severity, Shortcut
 
 MOST = 10
 """Problems of a kind that are printed; `Report.to_dict` holds all of them."""
+
+_CLASSES = ("real", "fake")
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
@@ -59,31 +61,32 @@ def verdict(report: Report) -> str:
     elif report.looked:
         word = "nothing found that makes it unfit to train or measure on"
     else:
-        word = "nothing found in the table that makes it unfit; the pictures were not looked at"
+        word = "nothing found in the table that makes it unfit"
+    if not report.looked:
+        word += "; files were not looked for, and the pictures were not looked at"
     return f"{word}: {told}"
 
 
 def _counts(report: Report) -> Table:
-    table = _table(f"{_several(report.rows, 'row')}", ("split", "real", "fake", "not known"))
+    table = _table(_several(report.rows, "row"), ("split", *_CLASSES, "not known"))
     for name, counts in report.counts.items():
         table.add_row(name or "none", *(str(counts[label]) for label in ("real", "fake", "")))
     return table
 
 
 def _shortcuts(report: Report) -> Table:
-    columns = ("", "AUC either way", "95 % interval of the AUC", "rows", "")
-    table = _table("what tells the classes apart without a trace of a generator", columns)
+    table = _table("what tells the classes apart without a trace of a generator", ("", "AUC", "95 %", *_CLASSES, ""))
     part = ""
     for shortcut in report.shortcuts:
         if shortcut.part != part:
             part = shortcut.part
-            table.add_row(Text(part, style="bold"), "", "", "", "")
+            table.add_row(Text(part, style="bold"))
         grave = "" if shortcut.severity is Severity.NOTE else str(shortcut.severity)
         table.add_row(
             f"  {_name(shortcut)}",
             _figure(shortcut.control.oriented),
             _interval(shortcut),
-            str(shortcut.control.auc.n),
+            *("–" if count is None else str(count) for count in (shortcut.reals, shortcut.fakes)),
             Text(grave, style=STYLES[shortcut.severity]),
         )
     return table
@@ -92,7 +95,8 @@ def _shortcuts(report: Report) -> Table:
 def _fitted(report: Report) -> str:
     told = {found.part: found.fitted for found in report.shortcuts if found.fitted}
     lines = [f"{part}: the classifiers were fitted {fitted}" for part, fitted in told.items()]
-    return "\n".join([*lines, f".5 is chance; an error where the interval lies beyond {report.bound:g}"])
+    side = f"AUC on the side above .5, which is chance; an error where all of its interval lies above {report.bound:g}"
+    return "\n".join([*lines, side])
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
@@ -111,12 +115,14 @@ def _heading(finding: Finding) -> Text:
 
 def _name(shortcut: Shortcut) -> str:
     name = shortcut.name.replace("_", " ")
-    return {"metadata": "metadata classifier", "thumbnail": "16 px thumbnail classifier"}.get(name, name)
+    return {"metadata": "metadata classifier", "thumbnail": "thumbnail classifier"}.get(name, name)
 
 
 def _interval(shortcut: Shortcut) -> str:
+    """The interval, turned to the side to which the AUC is."""
     auc = shortcut.control.auc
-    return "–" if math.isnan(auc.low) else f"{auc.low:.3f} to {auc.high:.3f}"
+    low, high = (auc.low, auc.high) if auc.value >= 0.5 else (1 - auc.high, 1 - auc.low)
+    return "–" if math.isnan(low) else f"{low:.3f}–{high:.3f}"
 
 
 def _figure(value: float) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from assay.data.keys import Bools, Ints, Keys, keys
+from assay.data.keys import Bools, Ints, Keys, first_said, keys, repeated_paths
 from assay.data.split import SPLITS, codes, split_counts
-from assay.data.table import TEXT, UNKNOWN, Table, Text
-from assay.measure.findings import Finding, Severity
-from assay.types import Label
+from assay.data.table import UNKNOWN, WORDS, Table, field
+from assay.measure.check.findings import Finding, Severity
+from assay.types import Label, Sample
 
 _TOLD_ELSEWHERE = re.compile(r"the same path as row \d|a test row with the same \w+ as row \d")
 """What reading a manifest also finds and the checks here tell in full."""
@@ -105,38 +104,21 @@ def of_splits(samples: Table) -> Iterator[Finding]:
     ):
         there = only & (inside.sum(axis=1) > 0)
         if there.any() and "test" in by_split and len(named) > 1:
-            yield Finding(kind, Severity.NOTE, f"generators: {meaning}", details=found.names[there].tolist())
+            yield Finding(kind, Severity.NOTE, meaning, details=found.names[there].tolist())
 
 
-def repeated(samples: Table) -> Finding | None:
-    paths = samples.column("path")
-    odd = np.flatnonzero((np.strings.find(paths, "//") >= 0) | (np.strings.find(paths, "./") >= 0))
-    if odd.size:
-        paths = paths.copy()
-        paths[odd] = np.array([os.path.normpath(path) for path in paths[odd].tolist()], TEXT)
-    _, first, place = np.unique(paths, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[place] != np.arange(len(paths)))
-    if not again.size:
-        return None
-    other = first[place[again]]
-    labels, splits = samples.column("label"), samples.column("split")
-    details = [
-        f"{paths[row]}"
-        + (f" ({labels[row]} here, {labels[twin]} there)" if labels[row] != labels[twin] else "")
-        + (f" ({splits[row] or 'no split'} here, {splits[twin] or 'no split'} there)" * (splits[row] != splits[twin]))
-        for row, twin in zip(again.tolist(), other.tolist(), strict=True)
-    ]
-    return Finding(
-        "repeated_path",
-        Severity.ERROR,
-        "a file stands in several rows; keep one",
-        samples.row_numbers[again],
-        samples.row_numbers[other],
-        details,
-    )
-
-
-def of_bytes(samples: Table, again: Finding | None) -> Iterator[Finding]:
+def of_files(samples: Table) -> Iterator[Finding]:
+    """Files that stand in several rows, under one name or, byte for byte, under several."""
+    again, other = repeated_paths(samples)
+    if again.size:
+        yield Finding(
+            "repeated_path",
+            Severity.ERROR,
+            "a file stands in several rows; keep one",
+            samples.row_numbers[again],
+            samples.row_numbers[other],
+            [_told(samples[row], samples[twin]) for row, twin in zip(again.tolist(), other.tolist(), strict=True)],
+        )
     found = keys(samples, "sha256")
     across = _across(samples, found)
     if across.rows.size:
@@ -162,12 +144,9 @@ def of_bytes(samples: Table, again: Finding | None) -> Iterator[Finding]:
             samples.column("path")[fake].tolist(),
         )
     # A file that is named twice is told of already.
-    single = np.ones(len(found.rows), np.bool_)
-    if again is not None:
-        single = ~np.isin(samples.row_numbers[found.rows], again.rows)
-    split = codes(samples.column("split"))[found.rows] + 1
-    cell = found.keys * 4 + split
-    first = np.full(len(found.names) * 4, -1, np.int64)
+    single = ~np.isin(found.rows, again)
+    cell = found.keys * (len(SPLITS) + 1) + codes(samples.column("split"))[found.rows] + 1
+    first = np.full(len(found.names) * (len(SPLITS) + 1), -1, np.int64)
     first[cell[single][::-1]] = found.rows[single][::-1]
     twin = single & (first[cell] != found.rows)
     if twin.any():
@@ -185,12 +164,13 @@ def of_bytes(samples: Table, again: Finding | None) -> Iterator[Finding]:
 def of_related(samples: Table, related: Sequence[str]) -> Iterator[Finding]:
     there = set(samples.columns)
     for column in dict.fromkeys(related):
-        table = samples
         if column == "origin":
-            table = samples.with_column("origin", originals(samples))
-        elif column not in there:
+            # A file that names no original is its own.
+            found = first_said(samples, ("origin", "sha256"), np.ones(len(samples), np.bool_))
+        elif column in there:
+            found = keys(samples, column)
+        else:
             continue
-        found = keys(table, column)
         across = _across(samples, found, _of_one_file(samples, found) if column == "origin" else None)
         if across.rows.size:
             yield Finding(
@@ -202,12 +182,6 @@ def of_related(samples: Table, related: Sequence[str]) -> Iterator[Finding]:
                 samples.row_numbers[across.others],
                 across.details,
             )
-
-
-def originals(samples: Table) -> Text:
-    """The origin of each row; where none is given, the file is its own."""
-    origin = np.strings.lower(samples.column("origin"))
-    return np.where(origin == "", np.strings.lower(samples.column("sha256")), origin).astype(TEXT)
 
 
 def _of_one_file(samples: Table, found: Keys) -> Bools:
@@ -250,6 +224,18 @@ def _across(samples: Table, found: Keys, left_out: Bools | None = None) -> _Acro
     return _Across(rows, others, details)
 
 
+def _told(here: Sample, there: Sample) -> str:
+    """A file that stands in two rows, and what these say differently of it."""
+    told = here.place
+    for mine, yours, none in (
+        (field(here, "label"), field(there, "label"), "no label"),
+        (here.split, there.split, "no split"),
+    ):
+        if mine != yours:
+            told += f" ({mine or none} here, {yours or none} there)"
+    return told
+
+
 def _first(found: Keys, where: Bools) -> Ints:
     """The first row of each key among the pairs `where`; -1 where there is none."""
     first = np.full(len(found.names), -1, np.int64)
@@ -267,12 +253,11 @@ def _label_counts(samples: Table, found: Keys) -> Ints:
 
 
 def counts(samples: Table) -> dict[str, dict[str, int]]:
+    """Rows by split and class, for every split that has any; "" for rows of none, and for those of unknown class."""
     split = codes(samples.column("split"))
-    names = dict(enumerate((*SPLITS, "")))
     found = {}
-    for number in range(len(SPLITS) + 1):
-        labels = samples.labels[split == (number if number < len(SPLITS) else -1)]
+    for number, name in [*enumerate(SPLITS), (-1, "")]:
+        labels = samples.labels[split == number]
         if labels.size:
-            told = {"real": Label.REAL, "fake": Label.FAKE, "": UNKNOWN}
-            found[names[number]] = {name: int((labels == label).sum()) for name, label in told.items()}
+            found[name] = {WORDS[label]: int((labels == label).sum()) for label in (Label.REAL, Label.FAKE, UNKNOWN)}
     return found

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 
 from assay.data.split import RELATED
 from assay.data.table import Table
-from assay.measure import check_pictures, check_shortcuts, check_table
-from assay.measure.check_pictures import Progress
-from assay.measure.findings import Finding, Report, Severity, Shortcut
+from assay.measure.check import pictures, table, twins
+from assay.measure.check import shortcuts as giveaways
+from assay.measure.check.findings import Finding, Report, Severity, Shortcut
+from assay.measure.check.pictures import Progress
 
 __all__ = ["BOUND", "NEAR", "Finding", "Report", "Severity", "Shortcut", "check"]
 
@@ -75,24 +76,21 @@ def check(
         raise ValueError(f"near must lie in 0 to 63 bits, not {near}")
     if not 0.5 <= bound <= 1:
         raise ValueError(f"bound is an AUC from 0.5 to 1, not {bound}")
-    findings = [*check_table.of_reading(samples), *check_table.of_labels(samples), *check_table.of_splits(samples)]
+    findings = [*table.of_reading(samples), *table.of_labels(samples), *table.of_splits(samples)]
     shortcuts: tuple[Shortcut, ...] = ()
-    seen: check_pictures.Seen | None = None
+    seen: pictures.Seen | None = None
     if look:
-        parts = check_shortcuts.parts(samples, seed)
+        parts = giveaways.parts(samples, seed)
         kept = {int(row) for rows in parts.values() for row in rows}
-        seen = check_pictures.look(samples, kept, workers, progress)
+        seen = pictures.look(samples, kept, workers, progress)
         findings += seen.findings(samples)
         samples = seen.hashed(samples)
-        shortcuts = tuple(check_shortcuts.shortcuts(samples, parts, seen.facts, bound, rounds, seed))
-        findings += check_shortcuts.findings(shortcuts, bound)
-    again = check_table.repeated(samples)
-    if again is not None:
-        findings.append(again)
-    findings += check_table.of_bytes(samples, again)
-    findings += check_table.of_related(samples, related)
+        shortcuts = tuple(giveaways.shortcuts(samples, parts, seen.facts, bound, rounds, seed))
+        findings += giveaways.findings(shortcuts, bound)
+    findings += table.of_files(samples)
+    findings += table.of_related(samples, related)
     if seen is not None:
-        findings += check_pictures.of_looks(samples, seen, near)
+        findings += twins.findings(samples, seen, near, related)
     order = list(Severity)
     findings.sort(key=lambda finding: order.index(finding.severity))
-    return Report(len(samples), check_table.counts(samples), look, tuple(findings), shortcuts, near, bound)
+    return Report(len(samples), table.counts(samples), look, tuple(findings), shortcuts, near, bound)

@@ -1,0 +1,83 @@
+"""`assay train`: what it is given, and what it says at the end. (Training itself: tests/learn, tests/integration.)"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from assay import cli
+from assay.cli import train as training
+from assay.data import manifest, shards
+from assay.types import Label, Sample
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, ["train", "code24", *arguments, "--out", "run"], catch_exceptions=False)
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    """A folder of copies, as `assay data` writes it."""
+    samples = []
+    for number in range(2):
+        place = tmp_path / "copies" / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(place)
+        samples.append(Sample(place=str(place), label=Label(number), split="train"))
+    manifest.write(tmp_path / "copies" / "manifest.csv", samples)
+    return tmp_path / "copies"
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[Any]]:
+    """Puts something else in place of training, which gives what it was given for data."""
+
+    def instead(end: Any = None) -> list[Any]:
+        given: list[Any] = []
+
+        def train(recipe: Any, data: Any, out: Path, **options: Any) -> Path:
+            given.append(data)
+            if end is not None:
+                raise end
+            return out / "bundle"
+
+        monkeypatch.setattr(training, "_trainer", lambda: train)
+        return given
+
+    return instead
+
+
+def test_a_folder_of_copies_or_of_shards_is_trained_on(
+    copies: Path, tmp_path: Path, trained: Callable[..., list[Any]]
+) -> None:
+    given = trained()
+    shards.write(manifest.read(copies), tmp_path / "shards")
+    assert run("--data", str(copies)).exit_code == 0
+    assert run("--data", str(tmp_path / "shards")).exit_code == 0
+    assert len(given[0]) == given[1].samples == 2
+
+
+def test_the_end_names_the_bundle_and_what_comes_next(copies: Path, trained: Callable[..., list[Any]]) -> None:
+    trained()
+    result = run("--data", str(copies))
+    assert result.stdout == ""
+    assert result.stderr == "next: assay evaluate run/bundle --data MANIFEST\n"
+    assert json.loads(run("--data", str(copies), "--json").stdout)["bundle"] == "run/bundle"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(
+    copies: Path, trained: Callable[..., list[Any]]
+) -> None:
+    trained(KeyboardInterrupt())
+    stopped = run("--data", str(copies))
+    assert stopped.exit_code == 130
+    assert "kept in run: run the same command again to go on" in stopped.stderr
+    anew = run("--data", str(copies), "--fresh")
+    assert anew.exit_code == 130
+    assert "again" not in anew.stderr

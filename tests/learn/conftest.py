@@ -10,6 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from assay.data import shards
+from assay.data.index import Index
+from assay.data.table import Table
 from assay.image.alter import T
 from assay.image.view import View
 from assay.learn import tiles
@@ -77,6 +80,18 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
             )
         )
     return rows
+
+
+@pytest.fixture(scope="session")
+def table(samples: list[Sample]) -> Table:
+    """The same as columns."""
+    return Table.of(samples)
+
+
+@pytest.fixture(scope="session")
+def index(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """The same as shards of three."""
+    return shards.write(samples, tmp_path_factory.mktemp("shards"), most=3)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay.data import shards
 from assay.data.index import Index
 from assay.data.stream import Share, length
 from assay.data.table import Table
@@ -32,16 +31,6 @@ PAIRS = 3
 @pytest.fixture
 def stage(recipe: Recipe) -> Descend:
     return recipe.descend("a").model_copy(update={"pairs": PAIRS, "decode": "always"})
-
-
-@pytest.fixture(scope="module")
-def table(samples: list[Sample]) -> Table:
-    return Table.of(samples)
-
-
-@pytest.fixture(scope="module")
-def index(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Index:
-    return shards.write(samples, tmp_path_factory.mktemp("shards"), most=3)
 
 
 def same(one: Batch, other: Batch) -> bool:

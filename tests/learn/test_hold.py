@@ -18,16 +18,6 @@ from assay.learn.hold import Memory, held, remember, rows_of
 from assay.types import Sample
 
 
-@pytest.fixture(scope="module")
-def table(samples: list[Sample]) -> Table:
-    return Table.of(samples)
-
-
-@pytest.fixture(scope="module")
-def index(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Index:
-    return shards.write(samples, tmp_path_factory.mktemp("shards"), most=3)
-
-
 def test_some_rows_are_held_half_of_each_class_and_the_same_each_time(table: Table, tmp_path: Path) -> None:
     some = held(table, table, "train", tmp_path, most=6, seed=4)
     assert Counter(some.labels.tolist()) == {0: 3, 1: 3}

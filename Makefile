@@ -4,8 +4,10 @@ JUDGE := .venv-judge
 DEV := .venv
 IMAGE ?= samples/real samples/fake
 DATA ?= data/manifest.csv
+NAME ?=
+OUT ?= .runs/$(NAME)
 
-.PHONY: demo test check format bench torture samples detector lock clean
+.PHONY: demo test check format bench torture samples detector study lock clean
 
 demo: $(JUDGE)/ready ## judge the sample pictures, or IMAGE=…
 	$(JUDGE)/bin/assay scan $(IMAGE)
@@ -35,6 +37,9 @@ samples: $(DEV)/ready ## train the small generator on DATA and make the sample f
 
 detector: $(DEV)/ready ## train, measure and install the detector that ships, from DATA
 	$(DEV)/bin/python bench/ship.py --data $(DATA)
+
+study: $(DEV)/ready ## list the studies, or run NAME=… on DATA; ARGS="--quick", "--minutes 60 --seeds 3", …
+	$(DEV)/bin/assay study $(if $(NAME),$(NAME) --data $(DATA) --out $(OUT)) $(ARGS)
 
 lock: $(DEV)/uv ## pin what the two environments hold, with hashes and without addresses
 	$(DEV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \

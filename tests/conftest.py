@@ -15,8 +15,8 @@ import assay
 from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
-from assay.judge.heads import Head, LinearHead
-from assay.judge.rule import EnsembleRule, Errors, Judge, Rows, StreamRule
+from assay.judge.heads import Head, LinearHead, NearestHead, OneClassHead
+from assay.judge.rule import EnsembleRule, Errors, HeadKind, Judge, Rows, StreamRule
 from assay.judge.seen import Seen
 from tiny import WEIGHTS, tiny_graph
 
@@ -42,13 +42,29 @@ class Parts:
         self.judge = self.judge.model_copy(update={"streams": {**self.judge.streams, name: rule}})
         self.heads[name] = LinearHead(np.array([4.0, 0, 0, 0]), 0.0)
 
+    def add_heads(self) -> None:
+        """Beside the linear head of "grey" two more, which call bright pictures fake too: nearest and one-class."""
+        dark = np.full((1, 4), -1.0)
+        self.heads["grey-nearest"] = NearestHead(dark.astype(np.float16), -dark.astype(np.float16))
+        self.heads["grey-one_class"] = OneClassHead(dark, np.ones(1), intercept=0.0, gamma=1.0, degree=1)
+        kinds: dict[str, HeadKind] = {"grey-nearest": "nearest", "grey-one_class": "one_class"}
+        view, bars = self.card.streams[0].view, {"nearest": (0.9, 0.2), "one_class": (0.6, 0.6)}
+        others = tuple(stream_card(name, view, kind) for name, kind in kinds.items())
+        self.card = self.card.model_copy(update={"streams": (*self.card.streams, *others)})
+        rules, alternatives = dict(self.judge.streams), {}
+        for name, kind in kinds.items():
+            bar = {"threshold": bars[kind][0], "doubt_low": bars[kind][1]}
+            rules[name] = StreamRule(fpr=0.05, **bar)
+            alternatives[kind] = self.judge.ensemble.model_copy(update=bar)
+        self.judge = Judge(streams=rules, ensemble=self.judge.ensemble, voters=("grey",), alternatives=alternatives)
 
-def stream_card(name: str, view: View) -> StreamCard:
+
+def stream_card(name: str, view: View, kind: HeadKind = "linear") -> StreamCard:
     return StreamCard(
         name=name,
         view=view,
         trunk="tiny",
-        head=HeadCard(kind="linear", settings={"C": 0.316}),
+        head=HeadCard(kind=kind, settings={"C": 0.316} if kind == "linear" else {}),
         parameters=WEIGHTS.size,
         embedding=4,
         backbone="mean colour",

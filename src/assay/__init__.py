@@ -27,6 +27,7 @@ __all__ = ["Detector", "Failure", "Label", "Verdict", "errors", "load"]
 def load(
     name_or_folder: str | os.PathLike[str] | None = None,
     *,
+    head: str | None = None,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Detector:
@@ -34,16 +35,19 @@ def load(
 
     Args:
         name_or_folder: the name of an installed detector, or a bundle's folder; None for the default detector.
+        head: the kind of head that judges, where the detector has several: "linear", "nearest" or "one_class". None
+            takes the default one. Each has its own threshold and doubt band.
         threads: cores for one run of a network; None for all physical ones.
         device: "auto" takes a CUDA GPU where ONNX Runtime has one, "cpu" and "cuda" insist.
 
     Raises:
-        errors.BundleError: there is no such detector, or its folder is torn, tampered with or of another version.
+        errors.BundleError: there is no such detector, it has no such head, or its folder is torn, tampered with or of
+            another version.
         errors.AssayError: kind "device": "cuda" was asked for and is not there.
     """
     from assay.judge import bundle, detector
 
-    return detector.Detector(bundle.read(bundle.find(name_or_folder)), threads=threads, device=device)
+    return detector.Detector(bundle.read(bundle.find(name_or_folder)), head=head, threads=threads, device=device)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,9 @@ def replaced(part: Part, place: str, value: Any, whole: str = "") -> Part:
     """A copy with the field at a dotted place changed, checked as if it had been made so.
 
     Args:
-        part: a pydantic model, a dataclass or a mapping; so are the parts on the way to the field.
-        place: dotted, as in "search.score".
+        part: a pydantic model, a dataclass, a mapping, or a tuple of parts whose `kind` tells them apart; so are the
+            parts on the way to the field.
+        place: dotted, as in "search.score"; a part of a tuple goes by its kind, as in "heads.nearest.most".
         value: of the field's type, or text as a command line gives it: JSON ("null", "[1, 2]", "0.5"), else the text
             itself.
         whole: the place as the user named it, where `place` is the rest of it.
@@ -57,6 +58,9 @@ def _fields(part: Any) -> dict[str, Any] | None:
         return {name: getattr(part, name) for name in type(part).model_fields}
     if dataclasses.is_dataclass(part):
         return {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    if isinstance(part, tuple):
+        kinds = {item.kind: item for item in part if isinstance(getattr(item, "kind", None), str)}
+        return kinds if kinds and len(kinds) == len(part) else None
     return dict(part) if isinstance(part, dict) else None
 
 
@@ -65,6 +69,9 @@ def _made(part: Part, fields: dict[str, Any], whole: str, value: Any) -> Part:
     if isinstance(part, dict):
         return cast(Part, fields)
     try:
+        if isinstance(part, tuple):
+            parts = zip(part, fields.values(), strict=True)
+            return cast(Part, tuple(pydantic.TypeAdapter(type(was)).validate_python(now) for was, now in parts))
         return pydantic.TypeAdapter(type(part)).validate_python(fields)
     except pydantic.ValidationError as error:
         raise RecipeError(f"cannot set {whole} to {value!r}: {error.errors()[0]['msg'].lower()}") from None

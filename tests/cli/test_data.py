@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +368,60 @@ def test_crops_and_masked_eyes_of_one_manifest_search_each_picture_once(
     assert again.exit_code == 0
     assert shown == 12
     assert "search.score=0.9" in run("faces", "--help").stdout
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A list of two pictures, of which the server at loopback has one."""
+    served = tmp_path / "served"
+    picture(served / "a.png", 1)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(served))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        urls = tmp_path / "urls.csv"
+        at = f"http://127.0.0.1:{server.server_address[1]}"
+        urls.write_text(f"id,url\n17,{at}/a.png\n18,{at}/b.png\n")
+        yield urls
+        server.shutdown()
+        thread.join()
+
+
+def test_fetching_says_what_came_and_what_did_not_and_the_exit_status_too(web: Path, tmp_path: Path) -> None:
+    out = tmp_path / "reals"
+    options = ("fetch", str(web), "--out", str(out), "--allow-private", "--pause", "0")
+    result = run(*options)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"1 of 2 pictures in {out}; 2 asked for in this run",
+        "1 not: nothing is there any more (HTTP 404 or 410) (gone)",
+    ]
+    assert result.stderr == ""
+    assert (out / "17.png").read_bytes() == (tmp_path / "served" / "a.png").read_bytes()
+    told = json.loads(run(*options, "--json").stdout)
+    assert (told["listed"], told["asked"], told["counts"]) == (2, 0, {"fetched": 1, "gone": 1})
+    assert Path(told["record"]).is_file()
+    web.write_text("".join(web.read_text().splitlines(keepends=True)[:2]))
+    assert run(*options).exit_code == 0
+
+
+def test_fetching_from_private_addresses_must_be_allowed(web: Path, tmp_path: Path) -> None:
+    result = run("fetch", str(web), "--out", str(tmp_path / "reals"))
+    assert result.exit_code == 1
+    assert "2 not: the host is not on the public internet (private)" in result.stdout
+    assert "--again" in result.stderr
+
+
+@pytest.mark.parametrize("wrong", [["--at-once", "0"], ["--pause", "-1"], ["--largest", "much"], []])
+def test_fetching_wants_a_list_and_sensible_numbers(web: Path, tmp_path: Path, wrong: list[str]) -> None:
+    if not wrong:
+        web.write_text("name\nx\n")
+    result = run("fetch", str(web), "--out", str(tmp_path / "reals"), *wrong)
+    assert result.exit_code == 2
+    assert not (tmp_path / "reals").exists()
+    assert wrong or "assay data read d3" in result.stderr

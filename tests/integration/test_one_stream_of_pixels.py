@@ -131,7 +131,7 @@ def test_calibration_judging_and_every_way_of_measuring_show_the_network_the_sam
     places = [sample.place for sample in samples]
     calibrated = Recorder()
     head = LinearHead(np.ones(3), 0.0)
-    raw_scores(samples, view, calibrated, head, "mean", workers=2)  # type: ignore[arg-type]
+    raw_scores(samples, view, calibrated, {"a": head}, "mean", workers=2)  # type: ignore[arg-type]
     assert np.array_equal(calibrated.rows(), wanted)
     assert np.array_equal(shown(lambda _: [detector.judge(where) for where in places]), wanted)
     assert np.array_equal(shown(lambda _: list(detector.judge_many(places))), wanted)

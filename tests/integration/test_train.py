@@ -248,14 +248,46 @@ def test_the_card_says_how_it_was_trained(trained: Trained) -> None:
     assert str(card.training["machine"]).startswith("cpu, float32 forward")
     assert card.training["torch"] == torch.__version__.split("+")[0]
     assert card.engine.startswith("onnxruntime ")
-    (stream,) = card.streams
+    stream = card.streams[0]
     assert (stream.name, stream.backbone, stream.embedding) == ("code", "trace_cnn on both", 24)
     assert stream.view.size == 48
     assert stream.head.settings["records"] == 24
 
 
+def test_three_heads_over_one_run_of_the_trunk_each_with_its_own_bar(trained: Trained) -> None:
+    read = trained.bundle
+    assert [(stream.name, stream.head.kind, stream.trunk) for stream in read.card.streams] == [
+        ("code", "linear", "code"),
+        ("code-nearest", "nearest", "code"),
+        ("code-one_class", "one_class", "code"),
+    ]
+    assert read.card.streams[1].head.settings == {"most": 50_000, "records": 24}
+    assert len({stream.view for stream in read.card.streams}) == 1
+    assert read.judge.voters == ("code",)
+    assert list(read.choices) == ["linear", "nearest", "one_class"]
+    assert "code: the linear head judges by default, as the first that the recipe" in read.card.notes
+    assert set(read.card.figures["signs"]) == set(read.judge.streams)  # type: ignore[arg-type]
+    reals, fakes = trained.samples("test")[::2], trained.samples("test")[1::2]
+    for head in ("linear", "nearest"):
+        detector = assay.load(trained.out / "bundle", head=head, threads=1)
+        scores = [[detector.judge(sample.place).score for sample in part] for part in (reals, fakes)]
+        assert max(map(float, scores[0])) < min(map(float, scores[1])), head  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("head", ["nearest", "one_class"])
+def test_what_was_calibrated_of_another_head_is_what_judges_with_it(trained: Trained, head: str) -> None:
+    rule = trained.bundle.choices[head]  # type: ignore[index]
+    detector = assay.load(trained.out / "bundle", head=head, threads=1)
+    assert (detector.threshold, detector.doubt[0]) == (rule.threshold, rule.doubt_low)
+    reals = [detector.judge(sample.place).score for sample in trained.samples("tune")[::2]]
+    fakes = [detector.judge(sample.place).score for sample in trained.samples("tune")[1::2]]
+    assert np.mean(np.array(reals) >= rule.threshold) == pytest.approx(rule.errors.false_fake)
+    assert np.mean(np.array(fakes) < rule.doubt_low) == pytest.approx(rule.errors.false_real)
+
+
 def test_the_card_and_the_terminal_show_the_signs_of_failure(trained: Trained) -> None:
     signs: Any = trained.bundle.card.figures["signs"]
+    assert list(signs) == ["code", "code-nearest", "code-one_class"]
     assert [sign["name"] for sign in signs["code"]] == [
         "overlap of real and fake in the embedding",
         "clean-transformed gap, AUC",

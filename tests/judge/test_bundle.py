@@ -225,6 +225,40 @@ def test_a_judge_with_rules_for_other_streams_is_refused(parts, tmp_path):
         parts.write(tmp_path / "tiny")
 
 
+def test_a_bundle_names_the_heads_that_can_judge_the_default_first(parts, tmp_path):
+    assert list(parts.write(tmp_path / "one").choices) == ["linear"]
+    parts.add_heads()
+    read = parts.write(tmp_path / "three")
+    assert list(read.choices) == ["linear", "nearest", "one_class"]
+    assert [rule.threshold for rule in read.choices.values()] == [0.7, 0.9, 0.6]
+    assert read.chosen() == read.chosen("linear")
+    assert (list(read.chosen("nearest").streams), read.chosen("nearest").ensemble.threshold) == (["grey-nearest"], 0.9)
+
+
+def test_of_several_streams_those_with_the_head_judge(parts, tmp_path):
+    parts.add_heads()
+    parts.add("red")
+    parts.judge = parts.judge.model_copy(update={"voters": ("grey", "red")})
+    read = parts.write(tmp_path / "two")
+    assert list(read.choices) == ["linear", "nearest", "one_class"]
+    assert list(read.chosen().streams) == list(read.chosen("linear").streams) == ["grey", "red"]
+    assert list(read.chosen("nearest").streams) == ["grey-nearest"]
+
+
+def test_a_kind_of_head_that_some_voters_have_and_others_beside_them_is_no_choice(parts, tmp_path):
+    parts.add("red")
+    parts.judge = parts.judge.model_copy(update={"voters": ("grey",)})
+    read = parts.write(tmp_path / "two")
+    assert read.choices == {}
+    assert list(read.chosen().streams) == ["grey"]
+
+
+def test_rules_for_a_kind_of_head_that_no_stream_has_are_refused(parts, tmp_path):
+    parts.judge = parts.judge.model_copy(update={"alternatives": {"nearest": parts.judge.ensemble}})
+    with pytest.raises(BundleError, match="rules for nearest heads, the card none of them"):
+        parts.write(tmp_path / "tiny")
+
+
 class Bomb:
     def __reduce__(self):
         return (os.mkdir, ("exploded",))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,6 +310,78 @@ def test_a_network_that_gives_no_finite_number_gives_no_score(parts, flat, tmp_p
         verdict = detector.judge(flat(250))
     assert (verdict.verdict, verdict.score) == ("uncertain", None)
     assert "no finite number" in verdict.reasons[0]
+
+
+# ── another head
+
+
+def test_a_detector_judges_with_the_head_that_was_asked_for(parts, flat, tmp_path):
+    parts.add_heads()
+    folder = parts.write(tmp_path / "three").folder
+    verdicts = {head: assay.load(folder, head=head).judge(flat(200)) for head in (None, "nearest", "one_class")}
+    assert [[stream.name for stream in verdict.streams] for verdict in verdicts.values()] == [
+        ["grey"],
+        ["grey-nearest"],
+        ["grey-one_class"],
+    ]
+    assert [verdict.threshold for verdict in verdicts.values()] == [0.7, 0.9, 0.6]
+    assert [verdict.doubt[0] for verdict in verdicts.values()] == [0.3, 0.2, 0.6]
+    # Bright all over: 2 is the largest difference of two cosine distances, and 0.88 its probability.
+    assert verdicts["nearest"].score == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)
+    assert [verdict.verdict for verdict in verdicts.values()] == ["fake", "uncertain", "fake"]
+    assert "between 0.20 and 0.90" in verdicts["nearest"].reasons[0]
+
+
+def test_heads_that_were_not_asked_for_change_nothing(parts, flat, tmp_path):
+    alone = assay.load(parts.write(tmp_path / "one").folder).judge(flat(120)).to_dict()
+    parts.add_heads()
+    beside = assay.load(parts.write(tmp_path / "three").folder)
+    by_name = assay.load(tmp_path / "three", head="linear")
+    assert beside.sha256 == by_name.sha256
+    assert beside.judge(flat(120)).to_dict() | {"detector": None} == alone | {"detector": None}
+    assert by_name.judge(flat(120)) == beside.judge(flat(120))
+
+
+def test_scores_of_two_heads_are_told_apart_by_name_and_hash(parts, flat, tmp_path):
+    parts.add_heads()
+    folder = parts.write(tmp_path / "three").folder
+    default, other, third = (assay.load(folder, head=head) for head in (None, "nearest", "one_class"))
+    assert (default.name, default.sha256) == ("tiny", default.card.sha256)
+    assert (other.name, third.name) == ("tiny-nearest", "tiny-one_class")
+    assert len({default.sha256, other.sha256, third.sha256}) == 3
+    assert other.judge(flat(120)).detector == {
+        "name": "tiny-nearest",
+        "version": "1",
+        "sha256": other.sha256,
+        "head": "nearest",
+        "card": default.sha256,
+    }
+    assert [stream.head.kind for stream in other.streams] == ["nearest"]
+
+
+@pytest.mark.parametrize(("head", "message"), [("neerest", "did you mean nearest"), ("", "known: linear, nearest")])
+def test_an_unknown_head_is_answered_with_those_there_are(parts, tmp_path, head, message):
+    parts.add_heads()
+    with pytest.raises(assay.errors.BundleError, match=message) as caught:
+        assay.load(parts.write(tmp_path / "three").folder, head=head)
+    assert caught.value.kind == "unknown"
+
+
+def test_the_detector_that_ships_loads_and_scores_as_it_did():
+    shipped = assay.load("assay-code24", threads=1, device="cpu")
+    verdict = shipped.judge(Path(__file__).parents[2] / "samples" / "fake" / "chelsea.jpg")
+    assert [stream.name for stream in verdict.streams] == ["code"]
+    assert verdict.score == pytest.approx(0.73025, abs=1e-3)
+    assert (verdict.threshold, verdict.doubt[0]) == (0.666306, 0.52457)
+    # What its one rule says, to the bit: votes and bars came to bundles later.
+    rule = json.loads((Path(assay.__file__).parent / "bundles/assay-code24/judge.json").read_text())["streams"]["code"]
+    raw = shipped.head("code").raw(_embeddings(shipped, Path(verdict.input)))
+    assert verdict.score == round(float(1 / (1 + np.exp(-(rule["slope"] * raw.mean() + rule["offset"])))), 6)
+
+
+def _embeddings(detector, path):
+    view = detector.card.streams[0].view
+    return detector.engine("code").run(view.tensor(view.crops(decode(path).pixels)))
 
 
 # ── reasons

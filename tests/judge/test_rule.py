@@ -80,6 +80,36 @@ def test_a_stream_that_judges_alone_is_held_to_its_own_threshold():
     assert judge.bar([]) is judge.ensemble
 
 
+def test_a_stream_that_does_not_vote_changes_neither_the_vote_nor_the_bar():
+    judge = two_streams()
+    one = Judge(streams=judge.streams, ensemble=judge.ensemble, voters=("b",))
+    assert (judge.voting, one.voting) == (("a", "b"), ("b",))
+    assert one.vote({"a": 0.25, "b": 0.75}) == 0.75
+    # One voter alone is all of them.
+    assert one.bar(["a", "b"]) is one.bar(["b"]) is one.ensemble
+
+
+def test_a_judge_of_some_streams_keeps_their_rules_and_takes_the_bar_it_is_given():
+    judge = two_streams()
+    other = judge.ensemble.model_copy(update={"threshold": 0.9})
+    some = judge.of(["b"], other)
+    assert some.streams == {"b": judge.streams["b"]}
+    assert some.ensemble is some.bar(["b"]) is other
+
+
+@pytest.mark.parametrize(("voters", "message"), [(("a", "c"), "voters without a rule: c"), (("a", "a"), "named twice")])
+def test_voters_must_be_streams_each_once(voters, message):
+    judge = two_streams()
+    with pytest.raises(pydantic.ValidationError, match=message):
+        Judge(streams=judge.streams, ensemble=judge.ensemble, voters=voters)
+
+
+def test_a_judge_written_before_there_were_voters_lets_all_streams_vote():
+    judge = two_streams()
+    old = judge.model_dump(mode="json", exclude={"voters", "alternatives"})
+    assert Judge.model_validate(old) == judge
+
+
 def test_verdicts_change_exactly_at_the_threshold_and_at_the_lower_end_of_doubt():
     assert ruling(0.7, 0.7, 0.3) is Ruling.FAKE
     assert ruling(0.699999, 0.7, 0.3) is Ruling.UNCERTAIN

@@ -105,6 +105,25 @@ def test_rows_that_a_stream_does_not_apply_to_say_nothing_of_it() -> None:
     )
 
 
+def test_each_head_gets_a_rule_and_only_voters_vote() -> None:
+    raws, labels = drawn(1.0, 0.0, 100, 100)
+    other, third = drawn(0.5, 1.0, 100, 100, 1)[0], drawn(0.3, 0.0, 100, 100, 2)[0]
+    three = {"a": raws, "b": other, "a-nearest": third}
+    pools: dict[str, Pool] = dict.fromkeys(three, "mean")
+    stage = Calibrate(fpr=0.1)
+    judge = calibrate(three, labels, pools, stage, voters=["a", "b"], alternatives={"nearest": ["a-nearest"]})
+    without = calibrate({"a": raws, "b": other}, labels, pools, stage)
+    alone = calibrate({"a-nearest": third}, labels, pools, stage)
+    assert judge.voters == judge.voting == ("a", "b")
+    assert judge.ensemble == without.ensemble
+    assert judge.streams == without.streams | alone.streams
+    assert judge.alternatives == {"nearest": alone.ensemble}
+    assert without.voters == ()
+    # Nothing of a head that does not vote gets into the verdict of those that do.
+    noise = calibrate(three | {"a-nearest": -third}, labels, pools, stage, voters=["a", "b"])
+    assert noise.ensemble == judge.ensemble
+
+
 def test_a_stream_that_applies_to_one_class_only_cannot_be_calibrated() -> None:
     raws, labels = drawn(1.0, 0.0, 10, 10)
     raws[labels == 1] = np.nan
@@ -135,7 +154,7 @@ def test_raw_scores_are_pooled_over_the_crops_of_each_picture(
         samples.append(Sample(str(tmp_path / f"{number}.png"), Label.REAL))
     head = LinearHead(np.array([1.0, 2.0, -1.0]), 0.5)
     hows: tuple[Pool, ...] = ("mean", "top")
-    found = {how: raw_scores(samples, view, mean_engine, head, how, workers=2) for how in hows}
+    found = {how: raw_scores(samples, view, mean_engine, {"a": head}, how, workers=2)["a"] for how in hows}
     for row in (0, 1):
         raws = head.raw(mean_engine.run(view.tensor(view.crops(pixels[row]))))
         assert len(raws) == (4, 2)[row]
@@ -143,6 +162,24 @@ def test_raw_scores_are_pooled_over_the_crops_of_each_picture(
         assert found["top"][row] == pytest.approx(np.sort(raws)[-2:].mean() if row == 0 else raws.max())
     # 10 px are below the view's minimum of 16: judging would not apply, so neither does calibration.
     assert np.isnan(found["mean"][2])
+
+
+def test_the_trunk_runs_once_for_all_heads(
+    tmp_path: Path, picture: Callable[..., Pixels], mean_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(picture(0, False, 32, 32)).save(tmp_path / "a.png")
+    runs, run = [], mean_engine.run
+
+    def counted(batch: Any) -> Any:
+        runs.append(len(batch))
+        return run(batch)
+
+    monkeypatch.setattr(mean_engine, "run", counted)
+    heads = {"a": LinearHead(np.ones(3), 0.0), "b": LinearHead(-np.ones(3), 1.0)}
+    sample = Sample(str(tmp_path / "a.png"), Label.REAL)
+    found = raw_scores([sample], View(size=32), mean_engine, heads, "mean", workers=1)
+    assert runs == [1]
+    assert found["b"] == pytest.approx(1 - found["a"])
 
 
 def test_all_frames_of_an_animation_are_pooled_as_judging_does(
@@ -153,5 +190,6 @@ def test_all_frames_of_an_animation_are_pooled_as_judging_does(
     first.save(tmp_path / "a.png", save_all=True, append_images=rest, duration=100)
     head = LinearHead(np.array([1.0, 1.0, 1.0]), 0.0)
     view = View(size=32)
-    found = raw_scores([Sample(str(tmp_path / "a.png"), Label.REAL)], view, mean_engine, head, "mean", workers=1)
-    assert found[0] == pytest.approx(head.raw(mean_engine.run(view.tensor(np.stack(frames)))).mean())
+    sample = Sample(str(tmp_path / "a.png"), Label.REAL)
+    found = raw_scores([sample], view, mean_engine, {"a": head}, "mean", workers=1)
+    assert found["a"][0] == pytest.approx(head.raw(mean_engine.run(view.tensor(np.stack(frames)))).mean())

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from assay.learn import checks as module
-from assay.learn.checks import Check, Evidence, checks, overlap, show
+from assay.learn.checks import Check, Evidence, checks, show
 
 LABELS = np.arange(80) % 2
 HALF = np.where(np.arange(80) % 4 < 2, 0.1, 0.9)
@@ -47,30 +46,6 @@ def failed(evidence: Evidence = GOOD, scores: Any = SCORES, threshold: float = 0
 
 def test_a_good_stream_shows_no_sign() -> None:
     assert failed() == []
-
-
-def test_classes_that_lie_apart_do_not_overlap_and_mixed_ones_do_by_half() -> None:
-    labels = np.arange(800) % 2
-    assert overlap(clouds(6, rows=800), labels) == 0
-    assert overlap(clouds(0, rows=800), labels) == pytest.approx(0.5, abs=0.06)
-    assert 0.02 < overlap(clouds(1, rows=800), labels) < 0.4
-
-
-def test_overlap_weighs_classes_alike() -> None:
-    """Among 95 reals, 5 scattered fakes have real neighbours only: half of the classes is lost, not a twentieth."""
-    labels = np.array([0] * 95 + [1] * 5)
-    assert overlap(np.random.default_rng(0).normal(size=(100, 8)), labels) == pytest.approx(0.5, abs=0.1)
-
-
-def test_overlap_does_not_depend_on_the_size_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = overlap(clouds(0.5), LABELS)
-    monkeypatch.setattr(module, "_BLOCK", 7)
-    assert overlap(clouds(0.5), LABELS) == whole
-
-
-def test_overlap_looks_at_directions_not_lengths() -> None:
-    lengths = np.random.default_rng(1).uniform(0.1, 10, (80, 1))
-    assert overlap(clouds(0.5) * lengths, LABELS) == overlap(clouds(0.5), LABELS)
 
 
 @pytest.mark.parametrize(

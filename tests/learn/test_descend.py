@@ -22,7 +22,8 @@ from assay.image.view import View
 from assay.learn import descend as module
 from assay.learn import tiles
 from assay.learn.batches import Batches
-from assay.learn.descend import Data, Machine, Training, descend, learning_rate, tuning_auc
+from assay.learn.descend import Data, Machine, Training, descend, learning_rate, tuning_auc, undecayed
+from assay.learn.nn.backbones import build
 from assay.learn.recipe import Backbone, Crops, Descend, InfoNCE, Optimiser, Recipe, Stream, Tiles
 from assay.types import Sample
 
@@ -384,3 +385,10 @@ def test_the_tuning_figure_is_that_of_a_linear_probe(recipe: Recipe, data: Split
     assert figure > 0.9
     turned = Data(list(reversed(data("tune").samples)), data("tune").store)
     assert tuning_auc(training, data("train"), turned) == pytest.approx(1 - figure)
+
+
+def test_tokens_and_position_embeddings_are_free_of_weight_decay() -> None:
+    trunk = build(Backbone(name="test_vit", fields={"depth": 1}), 32)
+    assert undecayed(trunk) >= {"trunk.network.cls_token", "trunk.network.pos_embed"}
+    named = {f"trunk.{name}" for name, _ in trunk.named_parameters()}
+    assert {"trunk.network.cls_token", "trunk.network.pos_embed"} <= named

@@ -1,4 +1,4 @@
-"""Fitting a head: scikit-learn's numbers, on rows drawn as training draws them."""
+"""Fitting heads: scikit-learn's numbers, on rows drawn as training draws them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import OneClassSVM
 
-from assay.errors import ManifestError
+from assay.errors import ManifestError, RecipeError
+from assay.image.view import View
+from assay.judge.heads import Head, LinearHead, NearestHead, OneClassHead
 from assay.learn.descend import Data
-from assay.learn.fit import fit, linear
-from assay.learn.recipe import Fit, Linear, Recipe
+from assay.learn.fit import Fitted, fit, linear, nearest, one_class
+from assay.learn.recipe import Backbone, Fit, Linear, Nearest, OneClass, Recipe, Stream
 from assay.types import Label
+
+ALL = (Linear(), Nearest(), OneClass())
+
+
+def drawn(rows: int = 300, width: int = 12, seed: int = 0) -> tuple[Any, Any]:
+    """Embeddings of two overlapping classes, un-normalised, a fifth of them fakes; and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(rows) % 5 == 0).astype(np.int64)
+    centre = np.where(labels[:, None] == 1, rng.normal(size=width), rng.normal(size=width))
+    return 2 * centre + rng.normal(size=(rows, width)) * rng.uniform(0.5, 2, (rows, 1)), labels
+
+
+# ── linear ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("settings", [{}, {"C": 3.0, "balanced": False}])
-def test_the_head_is_scikit_learns_decision_function(settings: dict[str, Any]) -> None:
-    rng = np.random.default_rng(0)
-    labels = (np.arange(300) % 5 == 0).astype(np.int64)
-    embeddings = rng.normal(size=(300, 12)) + labels[:, None] * rng.normal(size=12)
+def test_the_linear_head_is_scikit_learns_decision_function(settings: dict[str, Any]) -> None:
+    embeddings, labels = drawn()
     head = linear(embeddings, labels, Linear(**settings))
     options = {"C": 0.316, "balanced": True} | settings
     model = LogisticRegression(
@@ -31,8 +46,105 @@ def test_the_head_is_scikit_learns_decision_function(settings: dict[str, Any]) -
     assert np.mean(head.raw(embeddings)[labels == 1]) > np.mean(head.raw(embeddings)[labels == 0])
 
 
-def fitted(recipe: Recipe, data: Data, engine: Any, stage: Fit, seed: int = 0) -> Any:
-    return fit(recipe.streams[0], stage, recipe.descend("a"), data.samples, data.store, engine, seed=seed, workers=2)
+# ── nearest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_the_sign_of_the_nearest_head_is_scikit_learns_nearest_neighbour(scale: float) -> None:
+    embeddings, labels = drawn()
+    head = nearest(scale * embeddings, labels, Nearest())
+    model = KNeighborsClassifier(1, metric="cosine").fit(embeddings, labels)
+    queries, _ = drawn(400, seed=1)
+    raw = head.raw(scale * queries)
+    # References in float16 are off by 5e-4 of their length at most.
+    clear = np.abs(raw) > 1e-3
+    assert clear.mean() > 0.97
+    assert np.array_equal((raw > 0)[clear], model.predict(queries)[clear] == 1)
+    assert 0.1 < np.mean(raw > 0) < 0.9
+
+
+def test_the_nearest_head_keeps_every_row_as_a_direction_in_float16() -> None:
+    embeddings, labels = drawn()
+    head = nearest(embeddings, labels, Nearest())
+    assert (len(head.reals), len(head.fakes)) == (240, 60)
+    assert head.reals.dtype == head.fakes.dtype == np.float16
+    assert np.linalg.norm(head.fakes.astype(np.float64), axis=1) == pytest.approx(1, abs=1e-3)
+    # A row among the references is its own neighbour.
+    assert np.array_equal(head.raw(embeddings) > 0, labels == 1)
+
+
+def test_of_more_rows_than_wanted_references_each_class_keeps_its_share() -> None:
+    embeddings, labels = drawn()
+    few, again, other = (nearest(embeddings, labels, Nearest(most=50), seed) for seed in (0, 0, 1))
+    assert (len(few.reals), len(few.fakes)) == (40, 10)
+    assert np.array_equal(few.reals, again.reals)
+    assert not np.array_equal(few.reals, other.reals)
+    everything = nearest(embeddings, labels, Nearest())
+    assert {row.tobytes() for row in few.fakes} <= {row.tobytes() for row in everything.fakes}
+    rare = np.zeros_like(labels)
+    rare[7] = 1
+    assert len(nearest(embeddings, rare, Nearest(most=10)).fakes) == 1
+
+
+# ── one-class ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"nu": 0.3, "degree": 2, "coef0": 1.0}, {"gamma": "scale"}, {"gamma": 0.5, "degree": 1}]
+)
+def test_the_one_class_head_is_minus_scikit_learns_decision_function_fitted_on_reals(settings: dict[str, Any]) -> None:
+    embeddings, labels = drawn()
+    head = one_class(embeddings, labels, OneClass(**settings))
+    model = OneClassSVM(kernel="poly", **({"nu": 0.1, "gamma": "auto"} | settings)).fit(embeddings[labels == 0])
+    queries, _ = drawn(200, seed=1)
+    expected = model.decision_function(queries)
+    assert head.raw(queries) == pytest.approx(-expected, abs=1e-6 * np.abs(expected).max())
+    assert np.array_equal(head.raw(queries) > 0, model.predict(queries) == -1)
+
+
+def test_no_fake_has_a_say_in_a_one_class_head() -> None:
+    embeddings, labels = drawn()
+    moved = np.where(labels[:, None] == 1, 100.0, embeddings)
+    one, other = (one_class(rows, labels, OneClass()) for rows in (embeddings, moved))
+    assert np.array_equal(one.raw(embeddings), other.raw(embeddings))
+
+
+@pytest.mark.parametrize("scale", [1e-1, 1e-2])
+def test_a_one_class_head_on_small_numbers_says_what_it_says_of_large_ones(scale: float) -> None:
+    embeddings, labels = drawn()
+    queries, _ = drawn(200, seed=1)
+    expected = one_class(embeddings, labels, OneClass()).raw(queries)
+    found = one_class(scale * embeddings, labels, OneClass()).raw(scale * queries)
+    # The kernel, and the decision with it, shrinks by the sixth power.
+    assert found / scale**6 == pytest.approx(expected, abs=2e-2 * np.abs(expected).max())
+
+
+def test_a_one_class_head_is_fitted_on_so_many_reals_at_most() -> None:
+    embeddings, labels = drawn()
+    few, again, other = (one_class(embeddings, labels, OneClass(nu=0.9, most=40), seed) for seed in (0, 0, 1))
+    # With nu 0.9 nine reals of ten that it saw are support vectors, or more.
+    assert 36 <= len(few.support) <= 40
+    assert np.array_equal(few.support, again.support)
+    assert not np.array_equal(few.support, other.support)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((4, 3)), np.ones((4, 3)), np.eye(4)[:, :3], np.full((4, 3), 1e4)])
+def test_a_one_class_head_on_hardly_anything_still_gives_numbers(rows: Any) -> None:
+    head = one_class(rows, np.array([0, 0, 0, 1]), OneClass())
+    assert np.isfinite(head.raw(rows)).all()
+
+
+def test_numbers_that_run_out_of_range_end_in_advice() -> None:
+    embeddings, labels = drawn()
+    with pytest.raises(RecipeError, match=r"heads.one_class.gamma to scale"):
+        one_class(embeddings * 1e100, labels, OneClass())
+
+
+# ── a stream's heads ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fitted(recipe: Recipe, data: Data, engine: Any, stage: Fit, seed: int = 0) -> Fitted:
+    return fit(recipe.streams[0], stage, recipe.shown("a"), data.samples, data.store, engine, seed=seed, workers=2)
 
 
 @pytest.mark.parametrize("altered", [0, 1, 3])
@@ -40,10 +152,45 @@ def test_classes_count_alike_and_every_row_gives_its_views(
     recipe: Recipe, data: Callable[[str], Data], mean_engine: Any, altered: int
 ) -> None:
     stage = Fit(stream="a", records=10, altered=altered)
-    head, embeddings, labels = fitted(recipe, data("train"), mean_engine, stage)
-    assert embeddings.shape == (10 * (1 + altered), 3)
-    assert labels.tolist() == [0] * 5 * (1 + altered) + [1] * 5 * (1 + altered)
-    assert head.width == 3
+    found = fitted(recipe, data("train"), mean_engine, stage)
+    assert found.embeddings.shape == (10 * (1 + altered), 3)
+    assert found.labels.tolist() == [0] * 5 * (1 + altered) + [1] * 5 * (1 + altered)
+    assert len(np.unique(found.pictures)) == 10
+    assert found.heads["a"].width == 3
+
+
+def test_all_heads_of_a_stream_are_fitted_on_one_set_of_embeddings(
+    recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
+) -> None:
+    found = fitted(recipe.set(a__heads=ALL), data("train"), mean_engine, Fit(stream="a", records=16, altered=1))
+    assert list(found.heads) == ["a", "a-nearest", "a-one_class"]
+    expected: dict[str, Head] = {
+        "a": linear(found.embeddings, found.labels, Linear()),
+        "a-nearest": nearest(found.embeddings, found.labels, Nearest()),
+        "a-one_class": one_class(found.embeddings, found.labels, OneClass()),
+    }
+    for name, head in found.heads.items():
+        assert type(head) is type(expected[name])
+        assert np.array_equal(head.raw(found.embeddings), expected[name].raw(found.embeddings))
+
+
+def test_a_nearest_head_is_checked_on_pictures_that_are_not_among_its_references() -> None:
+    rng = np.random.default_rng(0)
+    # Two views of each picture, labels by lot: whoever looks a picture up knows it, everybody else is at a loss.
+    embeddings = np.repeat(rng.normal(size=(800, 8)), 2, axis=0) + 0.01 * rng.normal(size=(1600, 8))
+    labels, pictures = np.repeat(rng.integers(0, 2, 800), 2), np.repeat(np.arange(800), 2)
+    named = Stream(name="a", view=View(size=32), backbone=Backbone(), heads=ALL).named
+    heads: dict[str, Head] = {
+        "a": linear(embeddings, labels, Linear()),
+        "a-nearest": nearest(embeddings, labels, Nearest()),
+    }
+    found = Fitted(named, heads, embeddings, labels, pictures)
+    raw, truth = found.known("a-nearest")
+    assert len(raw) == len(truth) == 200
+    assert np.mean((raw > 0) == (truth == 1)) == pytest.approx(0.5, abs=0.12)
+    raw, truth = found.known("a")
+    assert np.array_equal(raw, heads["a"].raw(embeddings))
+    assert np.array_equal(truth, labels)
 
 
 def test_no_more_rows_are_taken_than_the_smaller_class_has(
@@ -52,11 +199,10 @@ def test_no_more_rows_are_taken_than_the_smaller_class_has(
     train = data("train")
     rows = [row for row, sample in enumerate(train.samples) if sample.label == Label.REAL or row == 1 or row == 3]
     samples = [dataclasses.replace(s, label=s.label if row in rows else None) for row, s in enumerate(train.samples)]
-    _, embeddings, labels = fitted(
-        recipe, Data(samples, train.store), mean_engine, Fit(stream="a", records=1000, altered=0)
-    )
-    assert len(embeddings) == 4
-    assert labels.tolist() == [0, 0, 1, 1]
+    stage = Fit(stream="a", records=1000, altered=0)
+    found = fitted(recipe, Data(samples, train.store), mean_engine, stage)
+    assert len(found.embeddings) == 4
+    assert found.labels.tolist() == [0, 0, 1, 1]
 
 
 def test_the_seed_and_nothing_else_decides_what_a_head_is_fitted_on(
@@ -64,7 +210,7 @@ def test_the_seed_and_nothing_else_decides_what_a_head_is_fitted_on(
 ) -> None:
     # All rows, so that the seed can show in where they are cut only, not in which are taken.
     stage = Fit(stream="a", records=16, altered=1)
-    one, again, other = (fitted(recipe, data("train"), mean_engine, stage, seed)[1] for seed in (0, 0, 1))
+    one, again, other = (fitted(recipe, data("train"), mean_engine, stage, seed).embeddings for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.allclose(np.sort(one, axis=0), np.sort(other, axis=0))
 
@@ -74,3 +220,15 @@ def test_a_head_cannot_be_fitted_on_one_class(recipe: Recipe, data: Callable[[st
     reals = [dataclasses.replace(sample, label=Label.REAL) for sample in train.samples]
     with pytest.raises(ManifestError, match="both classes"):
         fitted(recipe, Data(reals, train.store), mean_engine, Fit(stream="a"))
+
+
+def test_fitted_heads_come_back_from_their_arrays_as_they_were() -> None:
+    embeddings, labels = drawn()
+    made: list[LinearHead | NearestHead | OneClassHead] = [
+        linear(embeddings, labels, Linear()),
+        nearest(embeddings, labels, Nearest()),
+        one_class(embeddings, labels, OneClass()),
+    ]
+    for head in made:
+        again = type(head).from_arrays("a", head.to_arrays("a"))
+        assert np.array_equal(again.raw(embeddings), head.raw(embeddings))

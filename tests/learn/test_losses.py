@@ -133,3 +133,25 @@ def test_shuffling_changes_the_global_term_and_leaves_the_multi_scale_one() -> N
         plain = code_loss(reals, fakes, multi_scale=share).item()
         shuffled = code_loss(reals, fakes, multi_scale=share, shuffle=shuffle).item()
         assert (plain == pytest.approx(shuffled, rel=1e-6)) is same
+
+
+def test_several_local_views_weigh_as_much_as_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def views() -> dict[str, Tensor]:
+        return {
+            name: torch.randn(4, 8, generator=generator)
+            for name in ("clean", "transformed", "global", "local", "local 2")
+        }
+
+    reals, fakes = views(), views()
+
+    def loss(local: str | None) -> Tensor:
+        chosen = [
+            {name: x for name, x in part.items() if not name.startswith("local")}
+            | ({"local": part[local]} if local else {name: part[name] for name in ("local", "local 2")})
+            for part in (reals, fakes)
+        ]
+        return code_loss(*chosen, multi_scale=1.0)
+
+    assert torch.allclose(loss(None), (loss("local") + loss("local 2")) / 2)

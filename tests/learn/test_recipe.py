@@ -14,7 +14,20 @@ from assay.errors import RecipeError
 from assay.image.align import Align
 from assay.image.alter import OPERATIONS, T
 from assay.image.view import View
-from assay.learn.recipe import Calibrate, Crops, Fit, InfoNCE, Linear, Recipe, find, names
+from assay.learn.recipe import (
+    Calibrate,
+    Crops,
+    Fit,
+    InfoNCE,
+    Linear,
+    Nearest,
+    OneClass,
+    Recipe,
+    Shown,
+    Tiles,
+    find,
+    names,
+)
 from assay.recipes import code24
 
 MODULES = [info.name for info in pkgutil.iter_modules(assay.recipes.__path__)]
@@ -37,7 +50,9 @@ def test_every_recipe_and_variant_is_found_under_the_name_it_is_listed_by() -> N
             assert (found.name, found.summary) == (name, summary)
             assert len(summary) < 100
             for stream in found.streams:
-                assert found.descend(stream.name).stream == found.fit(stream.name).stream == stream.name
+                assert found.fit(stream.name).stream == stream.name
+                assert found.frozen(stream.name) or found.descend(stream.name).stream == stream.name
+                assert found.shown(stream.name).tiles.each >= 1
             assert found.calibrate().fpr == 0.05
 
 
@@ -85,8 +100,13 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -
         ("descend.alter.resize", "null", None),
         ("descend.alter.operations", '["blur", "jpeg"]', ("blur", "jpeg")),
         ("descend.tiles.reduce_above", "null", None),
-        ("code.head.balanced", "false", False),
-        ("code.head.balanced", "true", True),
+        ("code.heads.linear.balanced", "false", False),
+        ("code.heads.linear.balanced", "true", True),
+        ("code.heads.nearest.most", "500", 500),
+        ("code.heads.one_class.gamma", "scale", "scale"),
+        ("code.heads.one_class.gamma", "0.25", 0.25),
+        ("code.heads.one_class", '{"nu": 0.2}', OneClass(nu=0.2)),
+        ("code.heads", '[{"kind": "nearest"}, {"kind": "linear"}]', (Nearest(), Linear())),
         ("code.backbone.name", "test_vit", "test_vit"),
         ("code.backbone.name", "16", "16"),
         ("code.backbone.weights", "null", "null"),
@@ -96,6 +116,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -
         ("code.pool", "top", "top"),
         ("calibrate.fpr", "0.01", 0.01),
         ("fit.altered", "2", 2),
+        ("fit.shown.tiles.side", "64", 64),
+        ("fit.shown.decode", "always", "always"),
         ("summary", "another", "another"),
     ],
 )
@@ -105,6 +127,8 @@ def test_every_kind_of_field_is_set_from_the_text_of_a_command_line(
     def read(of: Recipe) -> Any:
         part: Any = {**{stage.stage: stage for stage in of.stages}, "code": of.stream("code"), "summary": of.summary}
         for name in place.split("."):
+            if isinstance(part, tuple):
+                part = {item.kind: item for item in part}
             part = part[name] if isinstance(part, dict) else getattr(part, name)
         return part
 
@@ -138,6 +162,13 @@ def test_every_kind_of_field_is_set_from_the_text_of_a_command_line(
         ("code.view.size", "4", "greater than or equal to 8"),
         ("code.front", "pixels", "cannot set 'code.front': no field called 'front'"),
         ("streams", "[]", "at least 1 item"),
+        ("code.heads", "[]", "at least 1 item"),
+        ("code.heads", '[{"kind": "linear"}, {"kind": "linear", "C": 1}]', "differ in kind, not linear, linear"),
+        ("code.heads", '[{"kind": "linaer"}]', "'linear', 'nearest', 'one_class'"),
+        ("code.heads.nearst.most", "3", "no field called 'nearst'; did you mean nearest"),
+        ("code.heads.nearest.mots", "3", "no field called 'mots'; did you mean most"),
+        ("code.heads.one_class.nu", "0", "cannot set code.heads.one_class.nu to '0': input should be greater than 0"),
+        ("code.heads.one_class.gamma", "-1", "cannot set code.heads.one_class.gamma"),
     ],
 )
 def test_what_cannot_be_set_says_why_and_what_could(recipe: Recipe, place: str, value: str, message: str) -> None:
@@ -156,6 +187,31 @@ def test_a_name_for_stages_reaches_all_of_the_kind() -> None:
     assert [stage.pairs for stage in both.stages if stage.stage == "descend"] == [5, 5]
     with pytest.raises(RecipeError, match="exactly one descend stage for the stream 'code'; this one has 2"):
         both.descend("code")
+
+
+def test_heads_go_by_the_streams_name_and_by_their_kind(recipe: Recipe) -> None:
+    assert {name: head.kind for name, head in recipe.stream("code").named.items()} == {
+        "code": "linear",
+        "code-nearest": "nearest",
+        "code-one_class": "one_class",
+    }
+    turned = recipe.set(code__heads=[OneClass(), Linear()]).stream("code")
+    assert list(turned.named) == ["code", "code-linear"]
+
+
+def test_a_stream_without_a_descend_stage_is_frozen_and_shown_what_its_fit_stage_says(recipe: Recipe) -> None:
+    assert not recipe.frozen("code")
+    assert recipe.shown("code") == recipe.descend("code")
+    fitting = Fit(stream="code", shown=Shown(tiles=Tiles(side=128), decode="always"))
+    frozen = recipe.set(stages=[fitting, Calibrate()])
+    assert frozen.frozen("code")
+    assert frozen.shown("code") == fitting.shown
+    assert frozen.set(fit__shown__tiles__side=96).shown("code").tiles.side == 96
+
+
+def test_a_trained_stream_with_two_says_of_what_it_is_shown_is_told_which_to_set(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match=r"fit\.shown is for a frozen network, and 'code' has a descend stage"):
+        recipe.set(fit__shown__source_power=0.5).shown("code")
 
 
 def test_a_recipe_that_lacks_a_stage_says_which(recipe: Recipe) -> None:
@@ -240,8 +296,12 @@ def test_the_training_is_that_of_the_release() -> None:
     assert (stage.steps, stage.epochs, stage.patience) == (1700, 150, 6)
 
 
-def test_the_head_is_that_of_the_release() -> None:
-    assert code24.RECIPE.streams[0].head == Linear(C=0.316, balanced=True, iterations=1500)
+def test_the_heads_are_those_of_the_release_and_the_papers_main_one_is_first() -> None:
+    assert code24.RECIPE.streams[0].heads == (
+        Linear(C=0.316, balanced=True, iterations=1500),
+        Nearest(most=50_000),
+        OneClass(nu=0.1, degree=3, gamma="auto", coef0=0.0, most=10_000),
+    )
     # 9,600 records of five pictures.
     assert code24.RECIPE.fit("code") == Fit(stream="code", records=9_600 * 5, altered=0)
     assert code24.RECIPE.calibrate() == Calibrate(fpr=0.05, decided=0.70)

@@ -10,7 +10,7 @@ import pytest
 from assay.image.align import Align
 from assay.image.alter import T
 from assay.learn.recipe import Crops, Descend
-from assay.learn.views import NAMES, draw, random_crop, random_region, resized_crop, sized
+from assay.learn.views import draw, names, random_crop, random_region, resized_crop, sized
 from assay.types import Pixels
 
 PAPER = Descend(stream="code")
@@ -44,7 +44,7 @@ def test_every_picture_gives_four_views_of_the_asked_size(
     stage: Descend, size: int, local: int, shape: tuple[int, int]
 ) -> None:
     views = draw(noise(*shape), stage, size, np.random.default_rng(0))
-    assert tuple(views) == NAMES
+    assert tuple(views) == names(Crops())
     for name, pixels in views.items():
         side = local if name == "local" else size
         assert pixels.shape == (side, side, 3)
@@ -55,7 +55,7 @@ def test_every_picture_gives_four_views_of_the_asked_size(
 def test_the_same_chance_gives_the_same_views_and_another_gives_others(stage: Descend) -> None:
     tile = noise(150, 150)
     first, again, other = (draw(tile, stage, 64, np.random.default_rng(seed)) for seed in (5, 5, 6))
-    for name in NAMES:
+    for name in names(Crops()):
         assert np.array_equal(first[name], again[name])
         assert not np.array_equal(first[name], other[name])
 
@@ -142,3 +142,24 @@ def test_a_region_too_narrow_for_the_draw_gives_its_largest_centred_square() -> 
     region = noise(10, 400)
     crop = resized_crop(region, 10, (0.9, 1.0), np.random.default_rng(0))
     assert np.array_equal(crop, region[:, 195:205])
+
+
+def test_a_picture_may_have_several_local_views_each_of_its_own_place() -> None:
+    stage = PAPER.model_copy(update={"crops": Crops(count=3, local=48)})
+    views = draw(noise(200, 200), stage, 64, np.random.default_rng(0))
+    assert tuple(views) == ("clean", "transformed", "global", "local", "local 2", "local 3")
+    locals_ = [views[name] for name in ("local", "local 2", "local 3")]
+    assert {pixels.shape for pixels in locals_} == {(48, 48, 3)}
+    assert not any(np.array_equal(locals_[0], other) for other in locals_[1:])
+
+
+def test_views_that_are_not_to_be_altered_go_without_operations() -> None:
+    stripes = T(max_ops=1, size=64, resize=None, crop="random", operations=("greyscale",))
+    alone = {"alter": stripes, "crops": Crops(base=96, local=32, altered=("local",))}
+    grey = dict.fromkeys(names(Crops()), 0)
+    for seed in range(12):
+        views = draw(noise(120, 120), NATIVE.model_copy(update=alone), 64, np.random.default_rng(seed))
+        for name, pixels in views.items():
+            grey[name] += bool((np.ptp(pixels, axis=2) <= 2).all())
+    assert grey["local"] > 0
+    assert grey["transformed"] == grey["global"] == grey["clean"] == 0

@@ -1,4 +1,4 @@
-"""`assay data`: a data set as it was published, read, checked, split, derived from and sharded."""
+"""`assay data`: a data set as it was published, read, fetched, checked, split, derived from and sharded."""
 
 from __future__ import annotations
 
@@ -123,6 +123,69 @@ def read(
     for reason, count in found.left_out.most_common():
         print(f"left out {count}: {seen(reason)}, e.g. {seen(found.examples[reason])}")
     say(f"wrote {out}; next: assay data check {out}", prefix="")
+
+
+@app.command(
+    epilog=examples(
+        "assay data read d3 D3/ --out d3.csv --set urls=urls.csv",
+        "assay data fetch urls.csv --out reals/",
+        "assay data read d3 D3/ --out d3.csv --set reals=reals/",
+    )
+)
+def fetch(
+    urls: Annotated[str, typer.Argument(metavar="URLS", help="A CSV with the columns id and url.")],
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Where pictures and their record go; run again to go on.")],
+    again: Annotated[bool, typer.Option("--again", help="Ask once more for what failed and may come yet.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Go to addresses that are not public, and through a proxy.")
+    ] = False,
+    ignore_robots: Annotated[
+        bool,
+        typer.Option("--ignore-robots", help="Disregard robots.txt and X-Robots-Tag, where you have the right to."),
+    ] = False,
+    largest: Annotated[
+        int | None, typer.Option(parser=amount(1024), help="Bytes a picture may have, e.g. 8M.  [default: 32M]")
+    ] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="Connections, each to another host.  [default: 8]")] = None,
+    pause: Annotated[
+        float | None, typer.Option(min=0, help="Seconds between requests to one host.  [default: 0.5]")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch pictures from the web into a folder, named by id: D3's reals, of which the hub has only the URLs.
+
+    One connection a host, with pauses; robots.txt and X-Robots-Tag (noai, noimageai, noindex, noimageindex) are obeyed.
+    Only whole pictures that decode are kept. FOLDER/fetched.jsonl says what became of each id.
+
+    Exit status: 0 every picture is there, 1 some are not, 2 usage. Ctrl-C leaves what is done for the next run.
+    """
+    from assay.data import fetch as fetching
+
+    given: dict[str, Any] = {"largest": largest, "at_once": at_once, "pause": pause}
+    with kept(out), stages(quiet) as progress:
+        found = fetching.fetch(
+            urls,
+            out,
+            again=again,
+            private=allow_private,
+            robots=not ignore_robots,
+            progress=_one(progress, "fetching"),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    record = str(found.folder / fetching.RECORD)
+    if as_json:
+        told = {"folder": str(found.folder), "record": record, "listed": found.listed, "asked": found.asked}
+        print(json.dumps(told | {"bytes": found.bytes, "counts": dict(found.counts.most_common())}))
+    else:
+        print(f"{found.counts['fetched']} of {found.listed} pictures in {out}; {found.asked} asked for in this run")
+        for kind, count in found.counts.most_common():
+            if kind != "fetched":
+                print(f"{count} not: {fetching.KINDS.get(kind, seen(kind))} ({seen(kind)})")
+    if not found.whole:
+        if found.counts.keys() - fetching.GONE - fetching.FINAL - {"fetched"}:
+            say(f"{record} says why; to ask once more for what may come yet, add --again")
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command(epilog=examples("assay data check manifest.csv", "assay data check manifest.parquet --table --json"))

@@ -24,6 +24,10 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="MANIFEST", help="A table with path and label, or a folder that holds one.")
     ],
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which of its heads judges: linear, nearest, …  [default: its first]"),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Which rows.  [default: test where the manifest has splits, else all]")
     ] = None,
@@ -76,7 +80,7 @@ def evaluate(
     if train is not None:
         elsewhere = train.endswith(manifest.SUFFIXES) or (Path(train) / manifest.NAME).is_file()
         control_fit = sources.rows(train) if elsewhere else sources.of_splits(rows, [train], data)
-    loaded = assay.load(detector, threads=threads)
+    loaded = assay.load(detector, head=head, threads=threads)
     with stages(quiet) as progress:
         found = measuring.evaluate(
             loaded,

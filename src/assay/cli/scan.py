@@ -31,6 +31,10 @@ def scan(
         list[str], typer.Argument(metavar="PATH", help="Files, folders, patterns; - reads paths from standard input.")
     ],
     detector: Detector = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which of its heads judges: linear, nearest, …  [default: its first]"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV row a picture.")] = False,
     out: Annotated[
@@ -76,7 +80,7 @@ def scan(
         raise typer.BadParameter("- reads paths from standard input, which is closed")
     if with_stdin and sys.stdin.isatty():
         say("reading paths from the keyboard, one a line; Ctrl-D ends")
-    loaded = assay.load(detector, threads=threads)
+    loaded = assay.load(detector, head=head, threads=threads)
     inputs = scanning.expand(paths, stdin=sys.stdin.buffer if with_stdin else None, null=null)
     stands = scanning.Summary()
 

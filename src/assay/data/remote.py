@@ -1,16 +1,22 @@
-"""Bytes over HTTP, for a data set that the user gave an address of; nothing else here opens a connection.
+"""Bytes over HTTP, for a data set or a list of pictures that the user gave; nothing else opens a connection.
 
 Only http and https, redirections included: no files, no FTP, no commands. What comes is never trusted; whoever reads
-checks it against a size and a hash.
+checks it against a size and a hash. `fetch` and `Remote` go where the user pointed. `Lines` goes where strangers point,
+who wrote the addresses of a list or send elsewhere, and so by default only to public machines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import ipaddress
+import socket
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -181,3 +187,153 @@ def _refused(address: str, error: urllib.error.HTTPError) -> InputError:
         )
     then = "try again later" if error.code >= 500 or error.code == 429 else "check the address"
     return InputError(f"{address}: the server answers {error.code} ({error.reason}); {then}", kind="unreadable")
+
+
+# ── addresses that strangers wrote ───────────────────────────────────────────────────────────────────────────────────
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class NotPublic(OSError):
+    """A name stands for no public address: for this machine, its network, or nobody's."""
+
+
+def is_public(address: str) -> bool:
+    """Whether a numeric IPv4 or IPv6 address can be anybody's on the internet.
+
+    Loopback, private, link-local (cloud metadata too), shared, reserved and multicast ones are not; neither is an IPv6
+    address that only carries such an IPv4 address (mapped, NAT64, 6to4, Teredo).
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    carried: list[ipaddress.IPv4Address | None] = []
+    if isinstance(found, ipaddress.IPv6Address):
+        carried = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
+        if found in _NAT64:
+            carried.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
+        if found.ipv4_mapped:
+            return is_public(str(found.ipv4_mapped))
+    return found.is_global and not found.is_multicast and all(is_public(str(one)) for one in carried if one)
+
+
+class Lines:
+    """Connections for single requests, that can be cut off together from another thread.
+
+    Args:
+        private: go to addresses that are not public too, and through the proxy that the environment names. Without it
+            every name is resolved once, and the connection goes to one of the public addresses found, so that no
+            later answer of a name server can lead elsewhere. A proxy would resolve names itself; hence none is used.
+        headers: sent with every request.
+    """
+
+    def __init__(self, private: bool, headers: dict[str, str]) -> None:
+        self._private, self._headers = private, headers
+        self._opened: weakref.WeakKeyDictionary[socket.socket, float] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._ended = False
+        self._opener = urllib.request.OpenerDirector()
+        proxies = urllib.request.ProxyHandler(None if private else {})
+        for handler in (proxies, _Plain(self), _Secure(self), urllib.request.UnknownHandler()):
+            self._opener.add_handler(handler)
+
+    def ask(self, address: str) -> Any:
+        """The open answer to one GET, whatever its status; a redirection is an answer like any other.
+
+        Raises:
+            OSError, http.client.HTTPException, ValueError: there is none. Where the cause is a `NotPublic` or a
+                `socket.gaierror`, it is the `reason` of a `urllib.error.URLError`.
+        """
+        return self._opener.open(urllib.request.Request(address, headers=self._headers), timeout=TIMEOUT)
+
+    def cut(self, older: float = 0.0) -> None:
+        """Ends connections that are open for more than this many seconds; their readers get an error."""
+        now = time.monotonic()
+        with self._lock:
+            overdue = [line for line, since in self._opened.items() if now - since >= older]
+        for line in overdue:
+            with contextlib.suppress(OSError):
+                # Ends one that is still being made too, at least on Linux. Not SSLSocket's own method, which would take
+                # the session from under its reader.
+                socket.socket.shutdown(line, socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """Ends all connections, and those that are still to come."""
+        self._ended = True
+        self.cut()
+
+    def reach(self, host: str, port: int, timeout: float) -> socket.socket:
+        """A connection to a public address of a host.
+
+        Raises:
+            NotPublic: it has none.
+            OSError: none of them answers, or there is no such host (`socket.gaierror`).
+        """
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        public = [one for one in found if is_public(str(one[4][0]))]
+        if not public:
+            raise NotPublic(f"{host} stands for {found[0][4][0]}, which is not public")
+        failed: OSError | None = None
+        for family, kind, protocol, _, place in public:
+            line = socket.socket(family, kind, protocol)
+            try:
+                line.settimeout(timeout)
+                self.watch(line)
+                line.connect(place)
+                return line
+            except OSError as error:
+                line.close()
+                failed = error
+        raise failed or OSError(f"{host} does not answer")
+
+    def watch(self, line: socket.socket) -> None:
+        with self._lock:
+            self._opened[line] = time.monotonic()
+        if self._ended:
+            raise ConnectionAbortedError("no more connections are made")
+
+    def connect(self, connection: http.client.HTTPConnection, usual: Callable[[], None]) -> None:
+        """What a connection does in place of its usual way."""
+        if self._private:
+            usual()
+        else:
+            connection.sock = self.reach(connection.host, connection.port, TIMEOUT)
+        self.watch(connection.sock)
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    lines: Lines
+
+    def connect(self) -> None:
+        self.lines.connect(self, super().connect)
+
+
+class _SecureConnection(http.client.HTTPSConnection, _PlainConnection):
+    def connect(self) -> None:
+        super().connect()  # which goes through _PlainConnection's, and then speaks TLS with the name that was asked for
+        self.lines.watch(self.sock)
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_made(_PlainConnection, self._lines), req)
+
+
+class _Secure(urllib.request.HTTPSHandler):
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_made(_SecureConnection, self._lines), req)
+
+
+def _made(kind: type[_PlainConnection], lines: Lines) -> Any:
+    def make(*given: Any, **named: Any) -> _PlainConnection:
+        connection = kind(*given, **named)
+        connection.lines = lines
+        return connection
+
+    return make

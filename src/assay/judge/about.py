@@ -8,6 +8,7 @@ from typing import Any
 
 from assay.judge.bundle import Bundle
 from assay.judge.card import StreamCard
+from assay.judge.rule import EnsembleRule
 from assay.judge.sink import printable
 
 
@@ -18,10 +19,13 @@ def described(read: Bundle) -> dict[str, Any]:
         **read.card.model_dump(mode="json"),
         "folder": str(read.folder),
         "bytes": _size(read),
-        "threshold": rule.threshold,
-        "doubt": [rule.doubt_low, rule.threshold],
-        "fpr": rule.fpr,
+        **_bar(rule),
+        "heads": {kind: _bar(choice) for kind, choice in read.choices.items()},
     }
+
+
+def _bar(rule: EnsembleRule) -> dict[str, Any]:
+    return {"threshold": rule.threshold, "doubt": [rule.doubt_low, rule.threshold], "fpr": rule.fpr}
 
 
 def _size(read: Bundle) -> int:
@@ -35,7 +39,8 @@ def short(read: Bundle) -> str:
     # A card may name its most telling figures; else the first ones stand for all.
     figures = [f"{name} {value}" for name, value in _figures(card.figures.get("headline", card.figures))][:6]
     rows = [
-        ("streams", "; ".join(_stream(stream) for stream in card.streams)),
+        ("streams", "; ".join(_stream(stream) for stream in _voting(read))),
+        *((("heads", _heads(read)),) if read.judge.alternatives else ()),
         ("made from", _flat(card.data.get("summary", card.data)) or "not said"),
         ("measured", "; ".join(figures) or "nothing yet"),
         ("threshold", f"{rule.threshold:.3f}, set so that at most {rule.fpr:.0%} of real pictures are called fake"),
@@ -65,7 +70,8 @@ def whole(read: Bundle) -> str:
                 ]
             )
         ),
-        "Streams\n" + "\n".join(f"  {_stream(stream)}" for stream in card.streams),
+        "Streams\n" + "\n".join(f"  {_stream(stream)}" for stream in _voting(read)),
+        *_other_heads(read),
         "What it can't do\n" + ("\n".join(f"  - {limit}" for limit in card.limits) or "  not said"),
         "Figures\n" + ("\n".join(_rows(_figures(card.figures))) or "  nothing measured yet"),
         "Made from\n" + _tree(card.data),
@@ -86,6 +92,31 @@ def whole(read: Bundle) -> str:
     if card.notes:
         parts.append(f"Notes\n  {card.notes}")
     return "\n\n".join("\n".join(printable(line) for line in part.splitlines()) for part in parts)
+
+
+def _voting(read: Bundle) -> list[StreamCard]:
+    return [stream for stream in read.card.streams if stream.name in read.judge.voting]
+
+
+def _heads(read: Bundle) -> str:
+    """Which heads can judge, and which of them does unless asked otherwise."""
+    defaults = list(dict.fromkeys(stream.head.kind for stream in _voting(read)))
+    others = [kind for kind in read.choices if kind not in defaults or len(defaults) > 1]
+    return f"{' and '.join(defaults)} by default, the first of the recipe; by --head: {', '.join(others)}"
+
+
+def _other_heads(read: Bundle) -> list[str]:
+    """What holds of each head that judges only where it is asked for; nothing where there is none."""
+    if not read.judge.alternatives:
+        return []
+    lines = [f"  {_heads(read)}"]
+    for kind, rule in read.judge.alternatives.items():
+        names = [stream.name for stream in read.card.streams if stream.head.kind == kind]
+        lines.append(
+            f"  {kind} ({', '.join(names)}): fake from {rule.threshold:.4f}, real below {rule.doubt_low:.4f}; "
+            f"errors on tuning pictures: {_flat(rule.errors.model_dump(mode='json'))}"
+        )
+    return ["Heads\n" + "\n".join(lines)]
 
 
 def _stream(stream: StreamCard) -> str:

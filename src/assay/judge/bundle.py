@@ -34,7 +34,7 @@ import pydantic
 from assay.errors import BundleError, unknown
 from assay.judge.card import FORMAT, Card, digest, safe
 from assay.judge.heads import KINDS, Head
-from assay.judge.rule import Judge
+from assay.judge.rule import EnsembleRule, HeadKind, Judge
 from assay.judge.seen import Seen
 
 CARD, JUDGE, HEADS, SEEN = "card.json", "judge.json", "heads.npz", "seen.npz"
@@ -65,6 +65,29 @@ class Bundle:
     judge: Judge
     heads: Mapping[str, Head]
     seen: Seen
+
+    @property
+    def choices(self) -> dict[HeadKind, EnsembleRule]:
+        """The heads that can judge, by kind, each with its rule; the default one first, where all voters have one."""
+        voting = set(self.judge.voting)
+        kinds = {stream.head.kind for stream in self.card.streams if stream.name in voting}
+        alike = {stream.name for stream in self.card.streams if stream.head.kind in kinds}
+        # Where further streams have the voters' kind of head, its name would not stand for the voters.
+        default = dict.fromkeys(kinds, self.judge.ensemble) if len(kinds) == 1 and alike == voting else {}
+        return default | self.judge.alternatives
+
+    def chosen(self, head: str | None = None) -> Judge:
+        """The judge of the streams that vote: of those with that kind of head, or of the default ones.
+
+        Raises:
+            BundleError: kind "unknown": no such head can judge.
+        """
+        if head is None:
+            return self.judge.of(self.judge.voting, self.judge.ensemble)
+        for kind, rule in self.choices.items():
+            if kind == head:
+                return self.judge.of([stream.name for stream in self.card.streams if stream.head.kind == kind], rule)
+        raise BundleError(f"{self.card.name}: {unknown('head', head, self.choices)}", kind="unknown")
 
 
 def write(
@@ -140,6 +163,8 @@ def read(folder: str | os.PathLike[str]) -> Bundle:
     if set(judge.streams) != {stream.name for stream in card.streams}:
         names = ", ".join(stream.name for stream in card.streams)
         raise BundleError(f"{JUDGE} has rules for {', '.join(judge.streams)}, the card streams {names}", kind="invalid")
+    if strangers := sorted(set(judge.alternatives) - {stream.head.kind for stream in card.streams}):
+        raise BundleError(f"{JUDGE} has rules for {', '.join(strangers)} heads, the card none of them", kind="invalid")
     return Bundle(place, card, judge, heads, seen)
 
 

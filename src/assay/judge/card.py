@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from assay.image.view import View
+from assay.judge.rule import HeadKind
 
 FORMAT: Literal[1] = 1
 """The version of the folder's layout that this assay reads and writes."""
@@ -34,12 +35,12 @@ class HeadCard(pydantic.BaseModel):
     Args:
         kind: "linear" (logistic regression or a trained layer), "nearest" (distance to the nearest known real and
             fake) or "one_class" (a one-class SVM that knows reals only).
-        settings: what it was fitted with, for the reader (such as C, nu, the number of references).
+        settings: what it was fitted with, for the reader (such as C, nu, the most references).
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["linear", "nearest", "one_class"]
+    kind: HeadKind
     settings: Free = {}
 
 
@@ -47,7 +48,8 @@ class StreamCard(pydantic.BaseModel):
     """One stream: a view, a trunk and a head.
 
     Args:
-        name: the stream, as verdicts name it.
+        name: the stream, as verdicts name it: of a stream with several heads, NAME with the default one and NAME-KIND
+            with the others.
         view: how it sees a picture.
         trunk: stem of the trunk's files. Streams with the same trunk and an equal view share one run of it.
         head: what makes a score of the embedding.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -53,16 +54,26 @@ class Detector:
 
     Args:
         bundle: as read.
+        head: the kind of head that judges, of every stream that has it; None for the default ones.
         threads: cores for the networks; None for all physical ones that this process may use.
         device: "auto", "cpu" or "cuda".
+
+    Raises:
+        BundleError: kind "unknown": it has no such head.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, device: Device = "auto") -> None:
+    def __init__(
+        self, bundle: Bundle, *, head: str | None = None, threads: int | None = None, device: Device = "auto"
+    ) -> None:
         self._bundle = bundle
+        self._rules = bundle.chosen(head)
+        self._streams = tuple(stream for stream in bundle.card.streams if stream.name in self._rules.streams)
+        # Asking for the default head by name changes nothing.
+        self._head = "" if head is None or set(self._rules.streams) == set(bundle.judge.voting) else head
         trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
         self._engines = {trunk: Engine(bundle.folder, trunk, threads, device) for trunk in trunks}
         self._runs: dict[tuple[str, View], list[StreamCard]] = {}
-        for stream in bundle.card.streams:
+        for stream in self._streams:
             self._runs.setdefault((stream.trunk, stream.view), []).append(stream)
 
     def __repr__(self) -> str:
@@ -75,8 +86,13 @@ class Detector:
 
     @property
     def rules(self) -> Judge:
-        """Its calibration, thresholds and doubt band."""
-        return self._bundle.judge
+        """Calibration, thresholds and doubt band of the streams that judge."""
+        return self._rules
+
+    @property
+    def streams(self) -> tuple[StreamCard, ...]:
+        """The streams that judge: those on its card with the head that was chosen."""
+        return self._streams
 
     @property
     def seen(self) -> Seen:
@@ -85,8 +101,8 @@ class Detector:
 
     @property
     def name(self) -> str:
-        """The name on its card."""
-        return self.card.name
+        """The name on its card; NAME-KIND where another head than the default one judges."""
+        return f"{self.card.name}-{self._head}" if self._head else self.card.name
 
     @property
     def version(self) -> str:
@@ -95,8 +111,14 @@ class Detector:
 
     @property
     def sha256(self) -> str:
-        """The hash of its card, which holds the hashes of all its files."""
-        return self.card.sha256
+        """The hash of its card, which holds the hashes of all its files.
+
+        Where another head than the default one judges, it is a hash of that and the head's kind: scores of two heads
+        do not belong in one table, and are told apart by this.
+        """
+        if not self._head:
+            return self.card.sha256
+        return hashlib.sha256(f"{self.card.sha256} {self._head}".encode()).hexdigest()
 
     @property
     def threshold(self) -> float:
@@ -237,7 +259,7 @@ class Detector:
         return np.concatenate([engine.run(view.tensor(whole[start : start + engine.crops])) for start in starts])
 
     def _verdict(self, picture: Prepared, raws: Mapping[str, Raws]) -> Verdict:
-        streams = tuple(self._stream_score(stream, picture, raws.get(stream.name)) for stream in self.card.streams)
+        streams = tuple(self._stream_score(stream, picture, raws.get(stream.name)) for stream in self._streams)
         scores = {stream.name: stream.score for stream in streams if stream.score is not None}
         bar = self.rules.bar(scores)
         score = self.rules.vote(scores) if scores else None
@@ -250,13 +272,17 @@ class Detector:
             fpr=bar.fpr,
             streams=streams,
             reasons=tuple(self._reasons(picture, score, bar, streams, frames)),
-            detector={"name": self.name, "version": self.version, "sha256": self.sha256},
+            detector=self._signature(),
             input=picture.input,
             sha256=picture.sha256,
             width=picture.width,
             height=picture.height,
             frames=frames,
         )
+
+    def _signature(self) -> dict[str, str]:
+        signature = {"name": self.name, "version": self.version, "sha256": self.sha256}
+        return signature | ({"head": self._head, "card": self.card.sha256} if self._head else {})
 
     def _stream_score(self, stream: StreamCard, picture: Prepared, raws: Raws | None) -> StreamScore:
         if raws is None:

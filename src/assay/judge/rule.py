@@ -19,6 +19,9 @@ from assay.types import Ruling
 Floats = npt.NDArray[np.float64]
 Pool = Literal["mean", "median", "top"]
 
+HeadKind = Literal["linear", "nearest", "one_class"]
+"""The kinds of head, as in `assay.judge.heads`."""
+
 DIGITS = 6
 """Scores are rounded to so many digits before anything is decided on them: what is printed is what was decided on."""
 
@@ -119,26 +122,49 @@ class Judge(pydantic.BaseModel):
 
     Args:
         streams: one rule a stream, by the stream's name.
-        ensemble: the rule of all streams together.
+        ensemble: the rule of the streams that vote.
+        voters: names of the streams that vote; empty: all. The others are heads that judge where they are asked for.
+        alternatives: by kind of head, the rule of the streams with that head, where they vote in the voters' place.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     streams: dict[str, StreamRule] = pydantic.Field(min_length=1)
     ensemble: EnsembleRule
+    voters: tuple[str, ...] = ()
+    alternatives: dict[HeadKind, EnsembleRule] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _voters_are_streams(self) -> Self:
+        if strangers := [name for name in self.voters if name not in self.streams]:
+            raise ValueError(f"voters without a rule: {', '.join(strangers)}")
+        if len(set(self.voters)) < len(self.voters):
+            raise ValueError(f"a voter is named twice: {', '.join(self.voters)}")
+        return self
+
+    @property
+    def voting(self) -> tuple[str, ...]:
+        """Names of the streams that vote, at least one."""
+        return self.voters or tuple(self.streams)
+
+    def of(self, streams: Collection[str], ensemble: EnsembleRule) -> Judge:
+        """A judge of some of the streams only, all of which vote, by another rule."""
+        return Judge(streams={name: self.streams[name] for name in streams}, ensemble=ensemble)
 
     def vote(self, scores: Mapping[str, float]) -> float:
-        """The ensemble's P(fake) from the scores of the streams that apply, at least one."""
-        return round(math.fsum(scores.values()) / len(scores), DIGITS)
+        """The ensemble's P(fake) from the scores of the streams that apply, a voter among them at least."""
+        votes = [score for name, score in scores.items() if name in self.voting]
+        return round(math.fsum(votes) / len(votes), DIGITS)
 
     def bar(self, applied: Collection[str]) -> Bar:
         """Where verdicts begin, given the streams that apply.
 
-        A stream that judges alone where there are several is held to its own threshold: the ensemble's was chosen
+        A stream that judges alone where several vote is held to its own threshold: the ensemble's was chosen
         on scores that are means, which spread less.
         """
-        if len(applied) == 1 and len(self.streams) > 1:
-            return self.streams[next(iter(applied))]
+        votes = [name for name in applied if name in self.voting]
+        if len(votes) == 1 and len(self.voting) > 1:
+            return self.streams[votes[0]]
         return self.ensemble
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from assay.data.table import Table, distinct
 from assay.learn.recipe import Descend
 from assay.learn.tiles import TileStore
-from assay.learn.views import NAMES, draw
+from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
 
 Batch = dict[str, Pixels]
@@ -72,7 +72,7 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         rows = self.balanced.draw(self.stage.pairs, rng)
-        views: dict[str, list[Pixels]] = {name: [] for name in NAMES}
+        views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage.crops)}
         for row in rows:
             tile = self.store.tile(int(row), int(rng.integers(self.store.count(int(row)))))
             for name, pixels in draw(tile, self.stage, self.size, rng).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from assay.image.decode import decode
 from assay.image.view import View
 from assay.judge.engine import Engine
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS, EnsembleRule, Judge, Pool, Rows, StreamRule, choose, pool
+from assay.judge.rule import DIGITS, EnsembleRule, HeadKind, Judge, Pool, Rows, StreamRule, choose, pool
 from assay.learn.embed import embed
 from assay.learn.recipe import Calibrate
 from assay.measure import logistic
@@ -22,11 +22,13 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-def raw_scores(samples: Sequence[Sample], view: View, engine: Engine, head: Head, how: Pool, *, workers: int) -> Floats:
-    """One raw score a picture, as judging makes it: decoded, cut by the view, pooled over crops and frames.
+def raw_scores(
+    samples: Sequence[Sample], view: View, engine: Engine, heads: Mapping[str, Head], how: Pool, *, workers: int
+) -> dict[str, Floats]:
+    """One raw score a picture and head, as judging makes it: decoded, cut by the view, pooled over crops and frames.
 
     Returns:
-        (samples,); NaN where the view does not apply to the picture.
+        For each head (samples,); NaN where the view does not apply to the picture. The trunk runs once for all heads.
 
     Raises:
         InputError: a picture cannot be decoded.
@@ -39,7 +41,10 @@ def raw_scores(samples: Sequence[Sample], view: View, engine: Engine, head: Head
         return np.concatenate([view.crops(frame) for frame in picture.frames])
 
     parts = embed(samples, crops, view, engine, what="scoring tuning rows", workers=workers)
-    return np.array([pool(head.raw(part), how) if len(part) else np.nan for part in parts])
+    return {
+        name: np.array([pool(head.raw(part), how) if len(part) else np.nan for part in parts])
+        for name, head in heads.items()
+    }
 
 
 def slope_and_offset(raws: Floats, labels: Labels) -> tuple[float, float]:
@@ -58,7 +63,15 @@ def slope_and_offset(raws: Floats, labels: Labels) -> tuple[float, float]:
     return slope, model.offset - slope * float(model.mean[0])
 
 
-def calibrate(raws: Mapping[str, Floats], labels: Labels, pools: Mapping[str, Pool], stage: Calibrate) -> Judge:
+def calibrate(
+    raws: Mapping[str, Floats],
+    labels: Labels,
+    pools: Mapping[str, Pool],
+    stage: Calibrate,
+    *,
+    voters: Collection[str] = (),
+    alternatives: Mapping[HeadKind, Collection[str]] | None = None,
+) -> Judge:
     """The judge of a bundle, every number of it from tuning rows.
 
     Args:
@@ -66,6 +79,8 @@ def calibrate(raws: Mapping[str, Floats], labels: Labels, pools: Mapping[str, Po
         labels: (rows,), 1 = fake.
         pools: how each stream's views were pooled.
         stage: the false-positive rate and the share to decide.
+        voters: the streams that vote; empty: all.
+        alternatives: by kind of head, the streams that vote where that head is asked for instead.
 
     Raises:
         ManifestError: a stream applies to no real or to no fake.
@@ -81,25 +96,35 @@ def calibrate(raws: Mapping[str, Floats], labels: Labels, pools: Mapping[str, Po
         scores[name][there] = np.round(rule.probability(raw[there]), DIGITS)
         choice = choose(labels[there], scores[name][there], fpr=stage.fpr, decided=stage.decided)
         rules[name] = rule.model_copy(update={"threshold": choice.threshold, "doubt_low": choice.doubt_low})
-    table = np.stack(list(scores.values()))
-    # A stream that judges alone where there are several is held to its own threshold, so such rows say nothing here.
-    voted = np.isfinite(table).sum(axis=0) >= min(2, len(table))
-    _both_classes(labels[voted], "two streams apply to")
-    choice = choose(labels[voted], np.nanmean(table[:, voted], axis=0), fpr=stage.fpr, decided=stage.decided)
-    fake = int(labels[voted].sum())
+
+    def together(names: Collection[str]) -> EnsembleRule:
+        return _together(np.stack([scores[name] for name in names]), labels, stage)
+
     return Judge(
         streams=rules,
-        ensemble=EnsembleRule(
-            threshold=choice.threshold,
-            doubt_low=choice.doubt_low,
-            fpr=stage.fpr,
-            errors=choice.errors,
-            rows=Rows(real=int(voted.sum()) - fake, fake=fake),
-            notes=(
-                f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, "
-                f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
-                f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
-            ),
+        voters=tuple(voters),
+        ensemble=together(voters or rules),
+        alternatives={kind: together(names) for kind, names in (alternatives or {}).items()},
+    )
+
+
+def _together(scores: Floats, labels: Labels, stage: Calibrate) -> EnsembleRule:
+    """The rule of streams that vote together, from their scores, (streams, rows)."""
+    # A stream that judges alone where there are several is held to its own threshold, so such rows say nothing here.
+    voted = np.isfinite(scores).sum(axis=0) >= min(2, len(scores))
+    _both_classes(labels[voted], "two streams apply to")
+    choice = choose(labels[voted], np.nanmean(scores[:, voted], axis=0), fpr=stage.fpr, decided=stage.decided)
+    fake = int(labels[voted].sum())
+    return EnsembleRule(
+        threshold=choice.threshold,
+        doubt_low=choice.doubt_low,
+        fpr=stage.fpr,
+        errors=choice.errors,
+        rows=Rows(real=int(voted.sum()) - fake, fake=fake),
+        notes=(
+            f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, "
+            f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
+            f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
         ),
     )
 

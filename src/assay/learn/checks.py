@@ -14,12 +14,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from assay.measure.embedding import OVERLAP, overlap
 from assay.metrics import auc, balanced_accuracy, rates
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-
-_BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,28 +71,6 @@ class Evidence:
     fitted_labels: Labels
 
 
-def overlap(embeddings: Floats, labels: Labels, neighbours: int = 5) -> float:
-    """Share of an embedding's rows whose nearest neighbours (cosine) are mostly of the other class, classes alike.
-
-    0: the classes lie apart; 0.5: they lie on one another.
-
-    Args:
-        embeddings: (n, d), n >= 2.
-        labels: (n,), 1 = fake; both classes present.
-    """
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    k = min(neighbours, len(labels) - 1)
-    wrong = np.empty(len(labels), np.bool_)
-    # In blocks: all likenesses at once would take memory by the square of the rows.
-    for start in range(0, len(unit), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(unit)))
-        likeness = unit[rows] @ unit.T
-        likeness[rows - start, rows] = -np.inf
-        nearest = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-        wrong[rows] = (labels[nearest] != labels[rows, None]).mean(axis=1) > 0.5
-    return float(np.mean([wrong[labels == label].mean() for label in (0, 1)]))
-
-
 def checks(evidence: Evidence, labels: Labels, scores: Floats, *, threshold: float, fpr: float) -> list[Check]:
     """The signs of a trained stream.
 
@@ -110,7 +87,7 @@ def checks(evidence: Evidence, labels: Labels, scores: Floats, *, threshold: flo
             "overlap of real and fake in the embedding",
             "tuning rows",
             overlap(evidence.embeddings, labels),
-            0.35,
+            OVERLAP,
             "train longer or on more sources; look at the loss of both halves",
         ),
         Check(

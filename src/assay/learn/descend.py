@@ -12,7 +12,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ class Training:
         # Only the auxiliary term looks through it; the head that judges is fitted later, on frozen embeddings.
         self.aside = torch.nn.Linear(self.trunk.dim, 1).to(machine.device)
         self.optimiser = torch.optim.AdamW(
-            _groups(self.parameters(), stage.optimiser), lr=stage.optimiser.learning_rate
+            _groups(self.parameters(), stage.optimiser, undecayed(self.trunk)), lr=stage.optimiser.learning_rate
         )
         self.step = 0
         self.losses: list[float] = []
@@ -424,10 +424,18 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _groups(parameters: Mapping[str, torch.nn.Parameter], optimiser: Optimiser) -> list[dict[str, Any]]:
-    """Weight decay on whatever has two axes or more, tokens and position embeddings too; norms and biases are free."""
-    decayed = [p for p in parameters.values() if p.ndim > 1]
-    free = [p for p in parameters.values() if p.ndim <= 1]
+def undecayed(trunk: Trunk) -> set[str]:
+    """Names of the parameters that a network asks to be spared weight decay: its tokens and position embeddings."""
+    asked = getattr(trunk.network, "no_weight_decay", set)
+    return {f"trunk.network.{name}" for name in asked()}
+
+
+def _groups(
+    parameters: Mapping[str, torch.nn.Parameter], optimiser: Optimiser, spared: Set[str]
+) -> list[dict[str, Any]]:
+    """Weight decay on whatever has two axes or more and is not `spared`; norms and biases go free (*release*)."""
+    decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
+    free = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
     return [{"params": decayed, "weight_decay": optimiser.weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 

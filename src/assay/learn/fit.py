@@ -1,28 +1,71 @@
-"""Fitting a head on frozen embeddings of training rows."""
+"""Fitting heads on frozen embeddings of training rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import OneClassSVM
 
-from assay.errors import ManifestError
+from assay.errors import ManifestError, RecipeError
 from assay.judge.engine import Engine
-from assay.judge.heads import LinearHead
+from assay.judge.heads import Head, LinearHead, NearestHead, OneClassHead
 from assay.learn.batches import Balanced
 from assay.learn.embed import embed
-from assay.learn.recipe import Descend, Fit, Linear, Stream
+from assay.learn.recipe import Fit, Linear, Nearest, OneClass, Shown, Stream
+from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
 from assay.learn.views import random_crop, random_region, sized
 from assay.types import Label, Pixels, Sample
 
 Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+HELD_OUT = 8
+"""A nearest-neighbour head is checked on every so-many-th picture, kept from its references for that."""
+
+TOLERANCE = 1e-3
+"""Where libsvm stops: scikit-learn's default."""
 
 
-def linear(embeddings: Floats, labels: npt.NDArray[np.int64], head: Linear) -> LinearHead:
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A stream's heads, and what they were fitted on.
+
+    Args:
+        settings, heads: by the name that each has in a bundle.
+        embeddings: (n, d).
+        labels: (n,), 1 = fake.
+        pictures: number of the picture that each embedding is of, (n,).
+    """
+
+    settings: Mapping[str, HeadRecipe]
+    heads: Mapping[str, Head]
+    embeddings: Floats
+    labels: Labels
+    pictures: npt.NDArray[np.int64]
+
+    def known(self, name: str) -> tuple[Floats, Labels]:
+        """A head's raw scores of rows that it was fitted on, (m,), and their labels, (m,).
+
+        A row among the references is its own nearest neighbour, which says nothing; so for a nearest-neighbour head
+        the rows are a part of the pictures, scored by what the others alone would have made.
+        """
+        head, settings = self.heads[name], self.settings[name]
+        if not isinstance(settings, Nearest):
+            return head.raw(self.embeddings), self.labels
+        apart = np.unique(self.pictures, return_inverse=True)[1] % HELD_OUT == 0
+        if len(np.unique(self.labels[~apart])) < 2 or len(np.unique(self.labels[apart])) < 2:
+            return head.raw(self.embeddings), self.labels
+        others = nearest(self.embeddings[~apart], self.labels[~apart], settings)
+        return others.raw(self.embeddings[apart]), self.labels[apart]
+
+
+def linear(embeddings: Floats, labels: Labels, head: Linear) -> LinearHead:
     """Logistic regression on un-normalised embeddings (CoDE, released code: C 0.316, balanced, 1,500 iterations).
 
     Args:
@@ -35,33 +78,94 @@ def linear(embeddings: Floats, labels: npt.NDArray[np.int64], head: Linear) -> L
     return LinearHead(model.coef_[0], float(model.intercept_[0]))
 
 
+def nearest(embeddings: Floats, labels: Labels, head: Nearest, seed: int = 0) -> NearestHead:
+    """One nearest neighbour by cosine (CoDE, released code), on all rows or a draw of `head.most`.
+
+    References are kept as directions in float16: cosine knows no lengths, and embeddings of any size fit.
+
+    Args:
+        embeddings: (n, d).
+        labels: (n,), 1 = fake; both classes present.
+        seed: of the draw.
+    """
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    directions = (embeddings / np.where(lengths > 0, lengths, 1.0)).astype(np.float16)
+    chance = np.random.default_rng([seed, 4])
+    kept = []
+    for label in Label:
+        rows = np.flatnonzero(labels == label)
+        share = max(1, head.most * len(rows) // len(labels))
+        kept.append(directions[_drawn(rows, share, chance)])
+    return NearestHead(*kept)
+
+
+def one_class(embeddings: Floats, labels: Labels, head: OneClass, seed: int = 0) -> OneClassHead:
+    """A one-class SVM on the reals alone, all of them or a draw of `head.most` (CoDE, released code).
+
+    Embeddings come as they are, as in the release. libsvm stops at a fixed gradient, which is as good as none where
+    all kernel values are tiny, and the support vectors would be the first rows that came; so for embeddings of less
+    than unit scale the tolerance shrinks with the kernel (ours). Scaling a kernel leaves the optimum where it is.
+
+    Args:
+        embeddings: (n, d).
+        labels: (n,), 1 = fake; reals present.
+        seed: of the draw.
+
+    Raises:
+        RecipeError: its numbers run out of range on such embeddings.
+    """
+    reals = embeddings[_drawn(np.flatnonzero(labels == Label.REAL), head.most, np.random.default_rng([seed, 5]))]
+    gamma = head.gamma
+    if not isinstance(gamma, float):
+        spread = float(reals.var()) if gamma == "scale" else 1.0
+        gamma = 1 / (reals.shape[1] * (spread or 1.0))
+    with np.errstate(over="ignore"):
+        own = (gamma * (reals**2).sum(axis=1) + head.coef0) ** head.degree
+    scale = min(1.0, float(np.mean(np.abs(own)))) or 1.0
+    model = OneClassSVM(
+        kernel="poly", nu=head.nu, degree=head.degree, gamma=gamma, coef0=head.coef0, tol=TOLERANCE * scale
+    )
+    try:
+        model.fit(reals)
+    except ValueError as error:
+        raise RecipeError(
+            f"a one-class SVM cannot be fitted on these embeddings ({error}); set heads.one_class.gamma to scale, or "
+            "leave that head out"
+        ) from error
+    return OneClassHead(
+        support=model.support_vectors_,
+        dual=model.dual_coef_[0],
+        intercept=float(model.intercept_[0]),
+        gamma=gamma,
+        degree=head.degree,
+        coef0=head.coef0,
+    )
+
+
 def fit(
     stream: Stream,
     stage: Fit,
-    descend: Descend,
+    shown: Shown,
     samples: Sequence[Sample],
     store: TileStore,
     engine: Engine,
     *,
     seed: int,
     workers: int,
-) -> tuple[LinearHead, Floats, npt.NDArray[np.int64]]:
-    """Fit a stream's head.
+) -> Fitted:
+    """Fit a stream's heads, all on the same embeddings.
 
-    Rows are drawn as training drew them (classes alike, sources by `descend.source_power`), so that the head does not
-    lean to the largest source. Each row gives one plain crop, and `stage.altered` more that went through alignment
-    and T.
-
-    Returns:
-        The head, and what it was fitted on: embeddings (n, d) and labels (n,).
+    Rows are drawn as training draws them (classes alike, sources by `shown.source_power`), so that no head leans to
+    the largest source. Each row gives one plain crop, and `stage.altered` more that went through alignment and T.
 
     Raises:
         ManifestError: a class is absent.
+        RecipeError: a head cannot be fitted on such embeddings.
     """
     pairs = min(stage.records // 2, *(sum(sample.label == label for sample in samples) for label in Label))
     if not pairs:
         raise ManifestError("a head needs labelled training rows of both classes; check the manifest's label column")
-    rows = Balanced(samples, descend.source_power).draw(pairs, np.random.default_rng([seed, 1]))
+    rows = Balanced(samples, shown.source_power).draw(pairs, np.random.default_rng([seed, 1]))
     size = stream.view.size
 
     def crops(row: int) -> Pixels:
@@ -69,14 +173,31 @@ def fit(
         tile = store.tile(row, int(chance.integers(store.count(row))))
         out = [random_crop(tile, size, chance)]
         for _ in range(stage.altered):
-            region = random_region(tile, descend.crops.base, chance)
-            if descend.align is not None:
-                region = descend.align(region, chance)
-            out.append(sized(descend.alter, size)(region, chance))
+            region = random_region(tile, shown.crops.base, chance)
+            if shown.align is not None:
+                region = shown.align(region, chance)
+            out.append(sized(shown.alter, size)(region, chance))
         return np.stack(out)
 
     what = f"embedding rows for {stream.name}"
     parts = embed([int(row) for row in rows], crops, stream.view, engine, what=what, workers=workers)
     embeddings = np.concatenate(parts).astype(np.float64)
-    labels = np.repeat(labels_of([samples[row] for row in rows]), [len(part) for part in parts])
-    return linear(embeddings, labels, stream.head), embeddings, labels
+    counts = [len(part) for part in parts]
+    labels = np.repeat(labels_of([samples[row] for row in rows]), counts)
+    heads = {name: _head(embeddings, labels, settings, seed) for name, settings in stream.named.items()}
+    return Fitted(stream.named, heads, embeddings, labels, np.repeat(rows, counts))
+
+
+def _head(embeddings: Floats, labels: Labels, settings: HeadRecipe, seed: int) -> Head:
+    match settings:
+        case Linear():
+            return linear(embeddings, labels, settings)
+        case Nearest():
+            return nearest(embeddings, labels, settings, seed)
+        case OneClass():
+            return one_class(embeddings, labels, settings, seed)
+
+
+def _drawn(rows: npt.NDArray[np.int64], most: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
+    """At most so many of the rows, in their order."""
+    return rows if len(rows) <= most else np.sort(chance.choice(rows, most, replace=False))

@@ -20,7 +20,7 @@ from assay.errors import InputError, ManifestError, RecipeError
 from assay.image.decode import decode
 from assay.learn.batches import Batch, as_is, one_thread
 from assay.learn.recipe import Descend
-from assay.learn.views import NAMES, draw
+from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
 
 SPLIT = "train"
@@ -84,7 +84,7 @@ class Flow:
         classes = [self._endless(label, share, before * self.stage.pairs) for label in (Label.REAL, Label.FAKE)]
         for step in range(first + (number - first) % count, last, count):
             rng = np.random.default_rng([self.seed, self.rank, step])
-            views: dict[str, list[Pixels]] = {name: [] for name in NAMES}
+            views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage.crops)}
             for samples in classes:
                 for sample, data in itertools.islice(samples, self.stage.pairs):
                     for name, pixels in draw(self._pixels(sample, data, rng), self.stage, self.size, rng).items():

@@ -37,6 +37,7 @@ class Backbone(Part):
             (three fixed high-pass filters a channel, `assay.learn.nn.front`); or "both".
         pretrained: weights by timm's name from its hub (asks the network) instead of random ones.
         weights: a local safetensors file in timm's naming instead.
+        norm_eps: epsilon of every LayerNorm; None keeps the network's own (timm's ViTs have 1e-6, transformers' 1e-12).
         fields: further keyword arguments of the network's constructor.
     """
 
@@ -44,26 +45,93 @@ class Backbone(Part):
     front: Literal["pixels", "residual", "both"] = "pixels"
     pretrained: bool = False
     weights: str = ""
+    norm_eps: float | None = pydantic.Field(None, gt=0)
     fields: dict[str, Any] = {}
 
 
 class Linear(Part):
-    """Logistic regression on un-normalised embeddings (CoDE, released code)."""
+    """Logistic regression on un-normalised embeddings.
+
+    Source: CoDE, section 3.3 (paper); the values are those of aimagelab/CoDE@f1c0566,
+    src/quantitative_evaluation/linear_training.py (release).
+
+    Args:
+        C: inverse strength of the penalty on the weights.
+        balanced: weighs the classes alike.
+        iterations: at most.
+    """
 
     kind: Literal["linear"] = "linear"
-    C: float = 0.316
+    C: float = pydantic.Field(0.316, gt=0)
     balanced: bool = True
-    iterations: int = 1500
+    iterations: int = pydantic.Field(1500, ge=1)
+
+
+class Nearest(Part):
+    """One nearest neighbour by cosine: a picture is what the reference closest to it is.
+
+    Source: CoDE, section 3.3 (paper): KNeighborsClassifier(1, metric="cosine") of aimagelab/CoDE@f1c0566,
+    src/quantitative_evaluation/linear_training.py (release). That references may be fewer than the rows is ours.
+
+    Args:
+        most: references kept, at most, drawn from what the head is fitted on, each class by its share. All are looked
+            at for every crop that is judged, and they travel with the bundle: 2 bytes for each of their numbers.
+    """
+
+    kind: Literal["nearest"] = "nearest"
+    most: int = pydantic.Field(50_000, ge=2)
+
+
+class OneClass(Part):
+    """A one-class SVM with a polynomial kernel that knows reals only: whatever lies apart from them is fake.
+
+    Source: CoDE, section 3.3 (paper): OneClassSVM(nu=0.1, kernel="poly", gamma="auto") of aimagelab/CoDE@f1c0566,
+    src/quantitative_evaluation/linear_training.py, whose degree and constant are scikit-learn's (release).
+
+    Args:
+        nu: share of the reals that may lie outside, at most; and of those that become support vectors, at least.
+        degree, coef0, gamma: of the kernel (gamma · a · b + coef0) ^ degree. gamma "auto" is 1 / d, made for embeddings
+            whose numbers have a variance near 1, as a LayerNorm leaves them; "scale" is 1 / (d · variance).
+        most: reals that it is fitted on, at most, drawn from all: time and memory grow by their square. The release
+            has about as many.
+    """
+
+    kind: Literal["one_class"] = "one_class"
+    nu: float = pydantic.Field(0.1, gt=0, lt=1)
+    degree: int = pydantic.Field(3, ge=1)
+    gamma: Literal["auto", "scale"] | Annotated[float, pydantic.Field(gt=0)] = "auto"
+    coef0: float = 0.0
+    most: int = pydantic.Field(10_000, ge=2)
+
+
+Head = Annotated[Linear | Nearest | OneClass, pydantic.Field(discriminator="kind")]
 
 
 class Stream(Part):
-    """A view, a network, a head, and how the scores of several crops become one."""
+    """A view, a network, its heads, and how the scores of several crops become one.
+
+    Args:
+        heads: no kind twice. The first is the default: it votes. The others judge where they are asked for.
+    """
 
     name: str
     view: View
     backbone: Backbone
-    head: Linear = Linear()
+    heads: tuple[Head, ...] = pydantic.Field((Linear(),), min_length=1)
     pool: Pool = "mean"
+
+    @pydantic.model_validator(mode="after")
+    def _no_kind_twice(self) -> Self:
+        kinds = [head.kind for head in self.heads]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"heads of one stream must differ in kind, not {', '.join(kinds)}")
+        return self
+
+    @property
+    def named(self) -> dict[str, Head]:
+        """Each head by the name of the stream that it makes in a bundle: NAME for the first, NAME-KIND for others."""
+        first, *others = self.heads
+        return {self.name: first} | {f"{self.name}-{head.kind}": head for head in others}
 
 
 class InfoNCE(Part):
@@ -100,13 +168,17 @@ class Crops(Part):
         base: side in pixels of the native-resolution region that all views of a picture are cut from; None takes the
             whole stored tile.
         global_area, local_area: range of the share of that region's area.
-        local: side in pixels of the local view; the global view has the stream's.
+        local: side in pixels of a local view (*paper*: 96, *release*: 224); the global view has the stream's.
+        count: local views of a picture (*paper*: 1); the multi-scale term is their mean.
+        altered: the views that T is applied to; the others are only cropped and resized.
     """
 
     base: int | None = pydantic.Field(None, ge=8)
     global_area: Shares = (0.4, 1.0)
     local_area: Shares = (0.05, 0.4)
     local: int = pydantic.Field(96, ge=8)
+    count: int = pydantic.Field(1, ge=1, le=16)
+    altered: tuple[Literal["transformed", "global", "local"], ...] = ("transformed", "global", "local")
 
 
 class Optimiser(Part):
@@ -134,15 +206,10 @@ class Tiles(Part):
     reduce_above: int | None = 1024
 
 
-class Descend(Part):
-    """Train a stream's network by gradient descent.
+class Shown(Part):
+    """How the pictures of a data set are held, and what a stream is shown of one.
 
     Args:
-        stream: whose network.
-        pairs: reals in a batch, and as many fakes.
-        steps: an epoch; the tuning figure (the AUC of a quick linear probe) is looked at after each.
-        epochs: at most.
-        patience: epochs without a better tuning figure before stopping.
         source_power: a source with n pictures is drawn with weight n ** source_power: 1 draws pictures alike, 0
             sources alike.
         align: sends both classes through one codec, quality and size draw, so that neither is told by its file.
@@ -151,35 +218,54 @@ class Descend(Part):
             files or shards, once an epoch, for data sets that no disk holds decoded.
     """
 
-    stage: Literal["descend"] = "descend"
-    stream: str
-    loss: InfoNCE = InfoNCE()
     crops: Crops = Crops()
     alter: T = T()
     align: Align | None = None
     degrade: Degrade | None = None
     decode: Literal["once", "always"] = "once"
     tiles: Tiles = Tiles()
+    source_power: float = pydantic.Field(1.0, ge=0, le=1)
+
+
+class Descend(Shown):
+    """Train a stream's network by gradient descent.
+
+    A stream without this stage has a frozen network: it stays as its backbone's weights make it, and heads alone are
+    fitted.
+
+    Args:
+        stream: whose network.
+        pairs: reals in a batch, and as many fakes.
+        steps: an epoch; the tuning figure (the AUC of a quick linear probe) is looked at after each.
+        epochs: at most.
+        patience: epochs without a better tuning figure before stopping.
+    """
+
+    stage: Literal["descend"] = "descend"
+    stream: str
+    loss: InfoNCE = InfoNCE()
     optimiser: Optimiser = Optimiser()
     pairs: int = pydantic.Field(128, ge=2)
     steps: int = pydantic.Field(1700, ge=1)
     epochs: int = pydantic.Field(150, ge=1)
     patience: int = pydantic.Field(6, ge=1)
-    source_power: float = pydantic.Field(1.0, ge=0, le=1)
 
 
 class Fit(Part):
-    """Fit a stream's head on frozen embeddings.
+    """Fit a stream's heads on frozen embeddings.
 
     Args:
-        records: at most this many pictures.
+        records: at most this many pictures, as many reals as fakes.
         altered: views of each picture after T, beside the one plain view.
+        shown: for a frozen network: how pictures are held and drawn (`degrade` has no part in fitting). Where "always"
+            decodes them, only the `records` are read at all. A stream with a descend stage takes that stage's.
     """
 
     stage: Literal["fit"] = "fit"
     stream: str
     records: int = pydantic.Field(50_000, ge=2)
     altered: int = pydantic.Field(1, ge=0)
+    shown: Shown = Shown()
 
 
 class Calibrate(Part):
@@ -227,8 +313,27 @@ class Recipe(Part):
         """The stage that trains a stream's network. Raises RecipeError where there is not exactly one."""
         return _only([s for s in self.stages if isinstance(s, Descend) and s.stream == stream], "descend", stream)
 
+    def frozen(self, stream: str) -> bool:
+        """Whether no stage trains a stream's network."""
+        return not any(isinstance(s, Descend) and s.stream == stream for s in self.stages)
+
+    def shown(self, stream: str) -> Shown:
+        """What a stream is shown of a picture: its descend stage's fields, or its fit stage's where it is frozen.
+
+        Raises:
+            RecipeError: not exactly one such stage; or both have such fields.
+        """
+        fitting = self.fit(stream)
+        if self.frozen(stream):
+            return fitting.shown
+        if fitting.shown != Shown():
+            raise RecipeError(
+                f"fit.shown is for a frozen network, and {stream!r} has a descend stage; set the fields of descend"
+            )
+        return self.descend(stream)
+
     def fit(self, stream: str) -> Fit:
-        """The stage that fits a stream's head. Raises RecipeError where there is not exactly one."""
+        """The stage that fits a stream's heads. Raises RecipeError where there is not exactly one."""
         return _only([s for s in self.stages if isinstance(s, Fit) and s.stream == stream], "fit", stream)
 
     def calibrate(self) -> Calibrate:
@@ -238,8 +343,9 @@ class Recipe(Part):
     def set(self, **fields: Any) -> Self:
         """A copy with fields changed, named by dotted place with `__` for the dot.
 
-        A stage is named by its kind, a stream by its name: `recipe.set(descend__optimiser__learning_rate=1e-3)`,
-        `recipe.set(code__view__size=160)`.
+        A stage is named by its kind, a stream by its name, a head by its kind:
+        `recipe.set(descend__optimiser__learning_rate=1e-3)`, `recipe.set(code__view__size=160)`,
+        `recipe.set(code__heads__nearest__most=1000)`.
         """
         recipe = self
         for place, value in fields.items():

@@ -1,10 +1,10 @@
 """From a recipe and a manifest to a bundle: the stages of a recipe, in order.
 
     prepare   decode every training and tuning picture once
-    descend   train each stream's network                      (checkpoints, resume)
+    descend   train each stream's network                      (checkpoints, resume); a frozen one stays as it is
     export    the network as graphs; all that follows runs these
-    fit       each stream's head, on embeddings of training rows
-    calibrate slope, offset, threshold, doubt band, on tuning rows
+    fit       each stream's heads, on embeddings of training rows
+    calibrate slope, offset, threshold, doubt band of each head, on tuning rows
     checks    signs of failure, on tuning rows
     write     the bundle, with what it saw
 
@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.console import Console
 
 import assay
@@ -35,7 +37,7 @@ from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
 from assay.judge.engine import Engine, runtime
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS
+from assay.judge.rule import DIGITS, HeadKind
 from assay.judge.seen import Seen
 from assay.learn import checks, tiles
 from assay.learn.calibrate import calibrate, raw_scores
@@ -46,7 +48,9 @@ from assay.learn.export import Precision, export, parity
 from assay.learn.fit import fit
 from assay.learn.flow import Flow
 from assay.learn.hold import Memory, held, remember, rows_of
-from assay.learn.recipe import Descend, Fit, Recipe, Stream
+from assay.learn.nn.backbones import Trunk, build
+from assay.learn.recipe import Backbone, Fit, Recipe, Shown, Stream
+from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import described, labels_of, learning_rows
 from assay.learn.run import Run, claim
 from assay.learn.views import random_region, sized
@@ -55,6 +59,9 @@ from assay.types import Pixels, Sample
 PARITY = 5e-3
 """Largest relative difference between torch's embedding and the stored graph's that is let pass; fp16 weights cost
 about 5e-4."""
+
+RANDOM = "none: random ones"
+"""What a card says of the weights of a frozen network that has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,22 +83,24 @@ class Learned:
     """A stream that is trained and fitted: what calibration, check list and bundle need of it.
 
     Args:
-        card: its part of the bundle's card.
         graphs: its files, by name.
-        head: fitted.
-        raws: raw scores of tuning rows, (rows,), NaN where the stream does not apply.
-        evidence: for the check list.
+        cards: for each head its part of the bundle's card, the default one first.
+        heads: fitted, by name.
+        raws: of each head, raw scores of tuning rows, (rows,), NaN where the stream does not apply.
+        evidence: of each head, for the check list.
         training: facts for the card.
         memories: of the rows it was trained and tuned on.
+        limits: for the card.
     """
 
-    card: StreamCard
     graphs: dict[str, bytes]
-    head: Head
-    raws: npt.NDArray[np.float64]
-    evidence: Evidence
+    cards: tuple[StreamCard, ...]
+    heads: Mapping[str, Head]
+    raws: Mapping[str, npt.NDArray[np.float64]]
+    evidence: Mapping[str, Evidence]
     training: dict[str, Any]
     memories: tuple[Memory, ...]
+    limits: tuple[str, ...]
 
 
 def train(
@@ -118,7 +127,8 @@ def train(
             splits are left alone.
         out: for checkpoints, logs and the bundle.
         name, version: of the detector; the recipe's name where none is given.
-        minutes: budget of the descent (all streams together); None takes the recipe's own length.
+        minutes: budget of the descent (all streams together); None takes the recipe's own length. Frozen networks
+            need none.
         resume: go on from the last checkpoint in `out` where there is one; else what an earlier run left is removed.
         workers: loader processes.
         device: "auto", "cpu" or "cuda".
@@ -137,13 +147,17 @@ def train(
     """
     console = console or Console(stderr=True)
     # Looked at before any work, so that a recipe that cannot end does not begin.
-    plans = [(stream, recipe.descend(stream.name), recipe.fit(stream.name)) for stream in recipe.streams]
+    shown = {stream.name: recipe.shown(stream.name) for stream in recipe.streams}
+    trained = sum(not recipe.frozen(stream.name) for stream in recipe.streams)
+    names = [name for stream in recipe.streams for name in stream.named]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"two streams of the bundle would have one name: {', '.join(names)}; rename a stream")
     calibration = recipe.calibrate()
     settings = Settings(
         out,
         Machine.here(device, workers),
         seed,
-        None if minutes is None else minutes / len(plans),
+        None if minutes is None else minutes / max(1, trained),
         resume,
         precision,
         cache or out / "tiles",
@@ -152,24 +166,42 @@ def train(
     source = data if isinstance(data, Index) else Table.of(data)
     rows = learning_rows(rows_of(source) if isinstance(source, Index) else source)
     far = isinstance(source, Index) and remote.is_address(source.source)
-    if far and any(stage.decode == "once" for _, stage, _ in plans):
-        raise RecipeError(
-            "shards at an address are too far away to be decoded once and kept; set descend.decode to always, or copy "
-            "them here"
-        )
+    for stream, how in shown.items() if far else ():
+        if how.decode == "once":
+            field = "fit.shown.decode" if recipe.frozen(stream) else "descend.decode"
+            raise RecipeError(
+                f"shards at an address are too far away to be decoded once and kept; set {field} to always, or copy "
+                "them here"
+            )
     claim(out, Run.of(recipe, rows, seed), resume=resume)
     if far:
         rows["tune"] = held(source, rows["tune"], "tune", settings.cache, seed=seed)
     labels = labels_of(rows["tune"])
-    learned = {stream.name: _learn(stream, stage, fitting, source, rows, settings) for stream, stage, fitting in plans}
-    pools = {stream.name: stream.pool for stream in recipe.streams}
-    judge = calibrate({name: part.raws for name, part in learned.items()}, labels, pools, calibration)
+    learned = [_learn(stream, recipe, source, rows, settings) for stream in recipe.streams]
+    streams = [each for part in learned for each in part.cards]
+    pools = {name: stream.pool for stream in recipe.streams for name in stream.named}
+    defaults = [stream.name for stream in recipe.streams]
+    several = len(streams) > len(defaults)
+    kinds: dict[HeadKind, list[str]] = {}
+    for each in streams:
+        kinds.setdefault(each.head.kind, []).append(each.name)
+    judge = calibrate(
+        {name: raws for part in learned for name, raws in part.raws.items()},
+        labels,
+        pools,
+        calibration,
+        voters=defaults if several else (),
+        alternatives={kind: alike for kind, alike in kinds.items() if several and alike != defaults},
+    )
     signs: dict[str, list[Check]] = {}
-    for stream, part in learned.items():
-        rule = judge.streams[stream]
-        scores = np.round(rule.probability(part.raws), DIGITS)
-        signs[stream] = checks.checks(part.evidence, labels, scores, threshold=rule.threshold, fpr=rule.fpr)
-        checks.show(signs[stream], console)
+    for part in learned:
+        for stream, raws in part.raws.items():
+            rule = judge.streams[stream]
+            scores = np.round(rule.probability(raws), DIGITS)
+            signs[stream] = checks.checks(part.evidence[stream], labels, scores, threshold=rule.threshold, fpr=rule.fpr)
+            if len(streams) > 1:
+                console.print(f"\n[bold]{stream}[/]", highlight=False)
+            checks.show(signs[stream], console)
     card = Card(
         name=name or recipe.name.replace(":", "-"),
         version=version,
@@ -177,9 +209,11 @@ def train(
         recipe=recipe.name,
         created=datetime.date.today(),
         assay=assay.__version__,
-        streams=tuple(part.card for part in learned.values()),
+        streams=tuple(streams),
         data=described(rows),
         figures={"signs": {stream: [check.to_dict() for check in found] for stream, found in signs.items()}},
+        limits=tuple(limit for part in learned for limit in part.limits),
+        notes=_of_heads(recipe),
         engine=runtime(),
         precision=precision,
         training=_training(recipe, learned, settings),
@@ -189,8 +223,8 @@ def train(
         folder,
         card,
         judge,
-        files={file: content for part in learned.values() for file, content in part.graphs.items()},
-        heads={stream: part.head for stream, part in learned.items()},
+        files={file: content for part in learned for file, content in part.graphs.items()},
+        heads={stream: head for part in learned for stream, head in part.heads.items()},
         seen=_seen(learned),
     )
     console.print(f"wrote {folder}", highlight=False)
@@ -198,91 +232,105 @@ def train(
 
 
 def _learn(
-    stream: Stream,
-    stage: Descend,
-    fitting: Fit,
-    source: Index | Table,
-    rows: Mapping[str, Table],
-    settings: Settings,
+    stream: Stream, recipe: Recipe, source: Index | Table, rows: Mapping[str, Table], settings: Settings
 ) -> Learned:
-    """Train one stream's network, export it, and fit its head on what the exported graph gives."""
+    """Train one stream's network unless it is frozen, export it, and fit its heads on what the exported graph gives."""
     workers = settings.machine.workers
+    shown, fitting = recipe.shown(stream.name), recipe.fit(stream.name)
+    stage = None if recipe.frozen(stream.name) else recipe.descend(stream.name)
     flow = None
     memories: list[Memory] = []
-    if stage.decode == "always":
-        flow = Flow(source, stage, stream.view.size, settings.seed)
-        memories.append(remember(source, settings.cache, workers=workers))
-        most = max(fitting.records, PROBE_ROWS)
+    if shown.decode == "always":
+        most = fitting.records
+        if stage is not None:
+            flow = Flow(source, stage, stream.view.size, settings.seed)
+            memories.append(remember(source, settings.cache, workers=workers))
+            most = max(most, PROBE_ROWS)
         rows = dict(rows) | {
             "train": held(source, rows["train"], "train", settings.cache, most=most, seed=settings.seed)
         }
     data = {
-        split: Data(part, tiles.build(part, stage.tiles, settings.cache, seed=settings.seed, workers=workers))
+        split: Data(part, tiles.build(part, shown.tiles, settings.cache, seed=settings.seed, workers=workers))
         for split, part in rows.items()
     }
     memories += [
         Memory(part.store.sha256, tuple(sample.origin for sample in part.samples), part.store.phashes)
         for part in data.values()
     ]
-    training = descend(
-        stream,
-        stage,
-        data["train"],
-        data["tune"],
-        settings.out,
-        settings.machine,
-        seed=settings.seed,
-        flow=flow,
-        minutes=settings.minutes,
-        resume=settings.resume,
-        checkpoint_seconds=settings.checkpoint_seconds,
-    )
-    graphs, engine = _exported(training, settings)
-    head, fitted, fitted_labels = fit(
-        stream,
-        fitting,
-        stage,
-        data["train"].samples,
-        data["train"].store,
-        engine,
-        seed=settings.seed,
-        workers=workers,
-    )
-    embeddings, altered = _probes(stream, stage, data["tune"], engine, settings.seed, workers)
+    if stage is None:
+        torch.manual_seed(settings.seed)
+        trunk, facts = build(stream.backbone, stream.view.size), _frozen(stream.backbone)
+    else:
+        training = descend(
+            stream,
+            stage,
+            data["train"],
+            data["tune"],
+            settings.out,
+            settings.machine,
+            seed=settings.seed,
+            flow=flow,
+            minutes=settings.minutes,
+            resume=settings.resume,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        )
+        trunk, facts = training.trunk, _descended(training)
+    graphs, engine = _exported(stream, trunk, settings)
+    train, tune = data["train"], data["tune"]
+    fitted = fit(stream, fitting, shown, train.samples, train.store, engine, seed=settings.seed, workers=workers)
+    embeddings, altered = _probes(stream, shown, tune, engine, settings.seed, workers)
     return Learned(
-        card=_stream_card(training, fitting),
         graphs=graphs,
-        head=head,
-        raws=raw_scores(rows["tune"], stream.view, engine, head, stream.pool, workers=workers),
-        evidence=Evidence(embeddings, head.raw(embeddings), head.raw(altered), head.raw(fitted), fitted_labels),
-        training={
-            "steps": training.step,
-            "kept_step": training.best_step,
-            "minutes": round(training.seconds / 60, 1),
-            "tuning_auc": round(training.best, 4),
-            "loss": round(float(np.mean(training.losses[-50:])), 4),
+        cards=tuple(_stream_card(stream, name, head, fitting, trunk) for name, head in stream.named.items()),
+        heads=fitted.heads,
+        raws=raw_scores(rows["tune"], stream.view, engine, fitted.heads, stream.pool, workers=workers),
+        evidence={
+            name: Evidence(embeddings, head.raw(embeddings), head.raw(altered), *fitted.known(name))
+            for name, head in fitted.heads.items()
         },
+        training=facts,
         memories=tuple(memories),
+        limits=() if facts.get("weights") != RANDOM else (f"The network of {stream.name} was never trained.",),
     )
 
 
-def _exported(training: Training, settings: Settings) -> tuple[dict[str, bytes], Engine]:
+def _descended(training: Training) -> dict[str, Any]:
+    """What a card says of a descent."""
+    return {
+        "steps": training.step,
+        "kept_step": training.best_step,
+        "minutes": round(training.seconds / 60, 1),
+        "tuning_auc": round(training.best, 4),
+        "loss": round(float(np.mean(training.losses[-50:])), 4),
+    }
+
+
+def _frozen(backbone: Backbone) -> dict[str, Any]:
+    """What a card says of a network that no stage trained: where its weights come from."""
+    if backbone.weights:
+        path = Path(backbone.weights)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"frozen": True, "weights": f"{path.name}, sha256 {digest}"}
+    return {"frozen": True, "weights": "timm's pre-trained ones" if backbone.pretrained else RANDOM}
+
+
+def _exported(stream: Stream, trunk: Trunk, settings: Settings) -> tuple[dict[str, bytes], Engine]:
     """The trunk's files, and what runs them. Raises RecipeError where they do not give torch's embeddings."""
-    stream = training.stream
-    graphs = export(training.trunk, stream.view.size, stream.name, settings.precision)
+    graphs = export(trunk, stream.view.size, stream.name, settings.precision)
     folder = settings.out / "graphs"
     folder.mkdir(exist_ok=True)
     for name, content in graphs.items():
         (folder / name).write_bytes(content)
     engine = Engine(folder, stream.name, device="cpu" if settings.machine.device == "cpu" else "auto")
-    apart = parity(training.trunk, engine.run, stream.view.size)
+    apart = parity(trunk, engine.run, stream.view.size)
     if not apart <= PARITY:
         raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}; store it as fp32")
     return graphs, engine
 
 
 def _probes(
-    stream: Stream, stage: Descend, tune: Data, engine: Engine, seed: int, workers: int
+    stream: Stream, shown: Shown, tune: Data, engine: Engine, seed: int, workers: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Embeddings of tuning rows as they are and after T, one crop each, (rows, dim): what the check list compares."""
     view = stream.view.model_copy(update={"layout": "centre"})
@@ -290,7 +338,7 @@ def _probes(
     def both(row: int) -> Pixels:
         rng = np.random.default_rng([seed, 3, row])
         tile = tune.store.tile(row, 0)
-        altered = sized(stage.alter, stream.view.size)(random_region(tile, stage.crops.base, rng), rng)
+        altered = sized(shown.alter, stream.view.size)(random_region(tile, shown.crops.base, rng), rng)
         return np.concatenate([view.crops(tile), altered[None]])
 
     rows = range(len(tune.samples))
@@ -298,22 +346,33 @@ def _probes(
     return parts[:, 0].astype(np.float64), parts[:, 1].astype(np.float64)
 
 
-def _stream_card(training: Training, fitting: Fit) -> StreamCard:
-    stream = training.stream
-    settings = stream.head.model_dump(exclude={"kind"}) | {"records": fitting.records}
+def _stream_card(stream: Stream, name: str, head: HeadRecipe, fitting: Fit, trunk: Trunk) -> StreamCard:
     return StreamCard(
-        name=stream.name,
+        name=name,
         view=stream.view,
         trunk=stream.name,
-        head=HeadCard(kind=stream.head.kind, settings=settings),
-        parameters=sum(p.numel() for p in training.trunk.parameters()),
-        embedding=training.trunk.dim,
+        head=HeadCard(kind=head.kind, settings=head.model_dump(exclude={"kind"}) | {"records": fitting.records}),
+        parameters=sum(p.numel() for p in trunk.parameters()),
+        embedding=trunk.dim,
         backbone=f"{stream.backbone.name} on {stream.backbone.front}",
     )
 
 
-def _seen(learned: Mapping[str, Learned]) -> Seen:
-    memories = [memory for part in learned.values() for memory in part.memories]
+def _of_heads(recipe: Recipe) -> str:
+    """Which head judges and why, where there are several to choose from."""
+    told = []
+    for stream in recipe.streams:
+        first, *others = (head.kind for head in stream.heads)
+        if others:
+            told.append(
+                f"{stream.name}: the {first} head judges by default, as the first that the recipe "
+                f"{recipe.name} names; {' and '.join(others)} where it is asked for."
+            )
+    return " ".join(told)
+
+
+def _seen(learned: Sequence[Learned]) -> Seen:
+    memories = [memory for part in learned for memory in part.memories]
     return Seen.of(
         files=[sha256 for memory in memories for sha256 in memory.files],
         origins=[origin for memory in memories for origin in memory.origins],
@@ -321,13 +380,13 @@ def _seen(learned: Mapping[str, Learned]) -> Seen:
     )
 
 
-def _training(recipe: Recipe, learned: Mapping[str, Learned], settings: Settings) -> dict[str, Any]:
+def _training(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> dict[str, Any]:
     machine = settings.machine
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"expects"}),
         "commit": _commit(),
         "seed": settings.seed,
-        "streams": {name: part.training for name, part in learned.items()},
+        "streams": {stream.name: part.training for stream, part in zip(recipe.streams, learned, strict=True)},
         "machine": f"{machine.device}, {'bfloat16' if machine.bf16 else 'float32'} forward, {platform.machine()}",
         "torch": importlib.metadata.version("torch"),
     }

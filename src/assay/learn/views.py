@@ -7,31 +7,40 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from assay.image.alter import T
 from assay.image.view import cut
-from assay.learn.recipe import Descend
+from assay.learn.recipe import Crops, Descend
 from assay.types import Box, Pixels
 
-NAMES = ("clean", "transformed", "global", "local")
+LOCAL = "local"
+"""The first local view; further ones are "local 2", "local 3", …"""
 
 ASPECTS = (3 / 4, 4 / 3)
 """Width over height of a resized crop, least and most."""
 
 
+def names(crops: Crops) -> tuple[str, ...]:
+    """What the views of a picture are called."""
+    further = (f"{LOCAL} {number}" for number in range(2, crops.count + 1))
+    return ("clean", "transformed", "global", LOCAL, *further)
+
+
 def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> dict[str, Pixels]:
-    """The four views of a picture.
+    """The views of a picture.
 
     Args:
         tile: (height, width, 3) uint8.
-        size: side of the clean, transformed and global views; the local view has `stage.crops.local`.
+        size: side of the clean, transformed and global views; local views have `stage.crops.local`.
         rng: the only source of chance: the same state gives the same views.
 
     Returns:
-        "clean": a crop; "transformed": T of the region; "global" and "local": resized crops of the region, then T.
+        In the order of `names`. "clean": a crop; "transformed": T of the region; "global" and "local": resized crops of
+        the region, then T. Views that `stage.crops.altered` leaves out go without T's operations.
         The views of one picture share its region, and its alignment and degradation where the stage has them.
     """
     region = random_region(tile, stage.crops.base, rng)
@@ -39,13 +48,20 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
         region = stage.align(region, rng)
     if stage.degrade is not None:
         region = stage.degrade(region, rng)
-    local = stage.crops.local
-    return {
+    crops = stage.crops
+
+    def altered(name: Literal["transformed", "global", "local"], pixels: Pixels, side: int) -> Pixels:
+        alter = sized(stage.alter, side)
+        return alter(pixels, rng) if name in crops.altered else dataclasses.replace(alter, max_ops=0)(pixels, rng)
+
+    views = {
         "clean": random_crop(region, size, rng),
-        "transformed": sized(stage.alter, size)(region, rng),
-        "global": sized(stage.alter, size)(resized_crop(region, size, stage.crops.global_area, rng), rng),
-        "local": sized(stage.alter, local)(resized_crop(region, local, stage.crops.local_area, rng), rng),
+        "transformed": altered("transformed", region, size),
+        "global": altered("global", resized_crop(region, size, crops.global_area, rng), size),
     }
+    for name in names(crops)[len(views) :]:
+        views[name] = altered("local", resized_crop(region, crops.local, crops.local_area, rng), crops.local)
+    return views
 
 
 def sized(alter: T, size: int) -> T:

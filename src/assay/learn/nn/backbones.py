@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,12 @@ def build(backbone: Backbone, size: int) -> Trunk:
                 "and set backbone.weights to its path"
             ) from error
         dim = _embedding_length(network, backbone.name, front.channels, size)
+    if backbone.norm_eps is not None:
+        for module in network.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = backbone.norm_eps
     if backbone.weights:
-        _load(network, Path(backbone.weights), backbone.name)
+        load(network, _read(Path(backbone.weights), backbone.name), backbone.name, backbone.weights)
     return Trunk(front, network, dim)
 
 
@@ -99,18 +104,29 @@ def _embedding_length(network: Any, name: str, channels: int, size: int) -> int:
     return length
 
 
-def _load(network: nn.Module, path: Path, name: str) -> None:
+def _read(path: Path, name: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise RecipeError(f"no weights at {path}; give a safetensors file in timm's naming for {name}")
     try:
-        weights = load_file(path)
+        return load_file(path)
     except SafetensorError as error:
         raise RecipeError(f"{path} is not a safetensors file: {error}") from None
+
+
+def load(network: nn.Module, weights: Mapping[str, Tensor], name: str, source: str) -> None:
+    """Put all parameters of a network in place, in timm's naming; a classifier among them is left aside.
+
+    Args:
+        name, source: the network, and where the weights are from, for the message.
+
+    Raises:
+        RecipeError: one is missing, of another shape, or not the network's.
+    """
     have = network.state_dict()
-    # A classifier is left aside; some networks (ConvNeXt) keep their last norm under the same prefix.
+    # Some networks (ConvNeXt) keep their last norm under the prefix of a classifier.
     weights = {key: value for key, value in weights.items() if key in have or not key.startswith(_CLASSIFIERS)}
     wrong = [key for key in have if key not in weights or weights[key].shape != have[key].shape]
     wrong += [key for key in weights if key not in have]
     if wrong:
-        raise RecipeError(f"{path} does not fit {name}: {len(wrong)} parameters differ, first {wrong[0]}")
+        raise RecipeError(f"{source} does not fit {name}: {len(wrong)} parameters differ, first {wrong[0]}")
     network.load_state_dict(weights)

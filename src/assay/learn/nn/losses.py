@@ -44,12 +44,13 @@ def code_loss(
     - global: a clean view against a transformed view of *any* picture of its class (`shuffle`); negatives are the
       transformed views of the other class.
     - multi-scale: a local view against the global view of *the same* picture; negatives are the other class's global
-      views.
+      views. Of several local views, the mean.
 
     The authors' released code loses the fake half; both are here.
 
     Args:
-        reals, fakes: "clean", "transformed", "global" and "local" embeddings, each (n, d); row i is picture i.
+        reals, fakes: "clean", "transformed", "global" and "local" embeddings (further local views as "local 2", …),
+            each (n, d); row i is picture i.
         shuffle: a permutation of the reals' and one of the fakes' rows; None keeps the order.
 
     Returns:
@@ -63,5 +64,7 @@ def code_loss(
         if multi_scale < 1:
             total = total + (1 - multi_scale) * info_nce(own["clean"], positive, other["transformed"], temperature)
         if multi_scale > 0:
-            total = total + multi_scale * info_nce(own["local"], own["global"], other["global"], temperature)
+            near = [x for name, x in own.items() if name.startswith("local")]
+            terms = [info_nce(x, own["global"], other["global"], temperature) for x in near]
+            total = total + multi_scale * torch.stack(terms).mean()
     return total

@@ -1,0 +1,143 @@
+"""The nouns of a study: a question, the arms that answer it, and what they are measured under.
+
+All of it is *ours*: papers publish tables, not how a comparison is held fair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from assay.errors import RecipeError, unknown
+from assay.learn.recipe import Descend, Recipe, Shown, find
+
+Equal = Literal["views", "compute"]
+"""What all arms of a study get the same of: views that their networks are shown, or seconds of processor time."""
+
+HUB = "hub"
+"""In place of a weights file: timm's own weights of that network, from its hub (asks the network)."""
+
+HEADS = ("linear", "nearest", "one_class")
+"""CoDE's three heads, as a bundle's card names their kinds."""
+
+_SLUG = re.compile(r"[^A-Za-z0-9._]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One side of a comparison.
+
+    Args:
+        name: letters, digits, dots and hyphens: also the name of its folder.
+        what: what it is, in one line.
+        base: the recipe it starts from: a name, taken at the size that is asked for, or a recipe as it is.
+        changes: fields of the recipe, by dotted place with `__` for the dot, as `Recipe.set` takes them.
+        frozen: leave the network as its weights are, and fit heads only.
+        weights: the name under which a weights file must be given; empty where the arm needs none. Without its file
+            an arm is not run: random weights are never shown as a result.
+        paper: the model of `published.csv` that it repeats; empty where the paper has no such row.
+        without: the value of the study's `leave` column that it is not trained on; empty: trained on all.
+    """
+
+    name: str
+    what: str
+    base: str | Recipe = "code24"
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    frozen: bool = False
+    weights: str = ""
+    paper: str = ""
+    without: str = ""
+
+    def recipe(
+        self, size: Literal["small", "paper"] = "small", weights: Mapping[str, str] = MappingProxyType({})
+    ) -> Recipe:
+        """The recipe that it trains.
+
+        Args:
+            weights: files (safetensors, in timm's naming) by name, or `HUB`.
+
+        Raises:
+            RecipeError: the file that it needs is not given, or a field does not exist.
+        """
+        recipe = find(self.base, size) if isinstance(self.base, str) else self.base
+        recipe = recipe.set(**self.changes)
+        if self.weights:
+            if self.weights not in weights:
+                raise RecipeError(f"give --weights {self.weights}=FILE (or ={HUB} to fetch timm's)")
+            given = weights[self.weights]
+            for stream in recipe.streams:
+                place, value = ("pretrained", True) if given == HUB else ("weights", given)
+                recipe = recipe.with_field(f"{stream.name}.backbone.{place}", value)
+        return _frozen(recipe) if self.frozen else recipe
+
+
+def _frozen(recipe: Recipe) -> Recipe:
+    """The recipe without training; its heads are fitted on what training would have been shown."""
+    for stage in recipe.stages:
+        if isinstance(stage, Descend):
+            shown = Shown(**{field: getattr(stage, field) for field in Shown.model_fields})
+            recipe = recipe.set(fit__shown=shown)
+    return recipe.set(stages=tuple(stage for stage in recipe.stages if not isinstance(stage, Descend)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A question and how it is put.
+
+    Args:
+        name: as `assay study` calls it.
+        question: in one sentence.
+        arms: the first is what the others are compared with.
+        conditions: what the test rows go through (`assay.studies.conditions`).
+        heads: kinds of head to report; one that a bundle lacks is named as missing.
+        table: the table of `published.csv` that the arms' `paper` rows stand in; empty where there is none.
+        equal: what the arms get the same of.
+        leave: a column; for each of its values with enough training pictures there is one more arm that is trained
+            without it. Empty: no such arms.
+        by: the column that figures are broken down by.
+        figure: "points" (a line for each arm) or "curve" (conditions along the axis).
+        note: what a reader of the table must know.
+    """
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    conditions: tuple[str, ...] = ("clean", "transforms")
+    heads: tuple[str, ...] = HEADS
+    table: str = ""
+    equal: Equal = "views"
+    leave: str = ""
+    by: str = "generator"
+    figure: Literal["points", "curve"] = "points"
+    note: str = ""
+
+    def with_left_out(self, values: Sequence[str]) -> Study:
+        """The study with an arm for each value of `leave`, each a copy of the first arm that never meets the value."""
+        first, taken = self.arms[0], {arm.name for arm in self.arms}
+        arms = list(self.arms)
+        for value in values:
+            stem = name = "without-" + (_SLUG.sub("-", value).strip("-.") or "unnamed")
+            number = 2
+            while name in taken:
+                name, number = f"{stem}-{number}", number + 1
+            taken.add(name)
+            arms.append(
+                dataclasses.replace(
+                    first, name=name, what=f"trained without {self.leave} {value}", without=value, paper=""
+                )
+            )
+        return dataclasses.replace(self, arms=tuple(arms))
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name.
+
+        Raises:
+            RecipeError: there is none; the nearest are named.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise RecipeError(unknown("arm", name, [arm.name for arm in self.arms]))

@@ -1,0 +1,134 @@
+"""Running a recipe's stages where no stage trains the network: heads alone are fitted, on the weights it came with."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+
+import assay
+from assay.errors import RecipeError
+from assay.image.view import View
+from assay.judge import bundle
+from assay.learn.nn.backbones import build
+from assay.learn.recipe import (
+    Backbone,
+    Calibrate,
+    Fit,
+    Linear,
+    Nearest,
+    OneClass,
+    Recipe,
+    Shown,
+    Stream,
+    Tiles,
+)
+from assay.learn.train import train
+from assay.types import Pixels, Sample
+
+NETWORK = Backbone(name="test_vit", fields={"depth": 1})
+
+
+@pytest.fixture
+def frozen(small_tiles: Tiles) -> Recipe:
+    """A small ViT that nothing trains, under CoDE's three heads."""
+    return Recipe(
+        name="frozen",
+        summary="A frozen network",
+        streams=(
+            Stream(
+                name="a", view=View(size=32), backbone=NETWORK, heads=(Nearest(), Linear(), OneClass(gamma="scale"))
+            ),
+        ),
+        stages=(
+            Fit(stream="a", records=16, altered=1, shown=Shown(tiles=small_tiles)),
+            Calibrate(fpr=0.25),
+        ),
+    )
+
+
+def made(recipe: Recipe, samples: list[Sample], out: Path, **options: Any) -> bundle.Bundle:
+    given: dict[str, Any] = {
+        "workers": 0,
+        "device": "cpu",
+        "precision": "fp32",
+        "console": Console(file=io.StringIO()),
+    } | options
+    return bundle.read(train(recipe, samples, out, **given))
+
+
+def test_a_frozen_network_judges_with_the_weights_it_came_with(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path, picture: Callable[..., Pixels]
+) -> None:
+    torch.manual_seed(7)
+    network = timm.create_model("test_vit", img_size=32, dynamic_img_size=True, num_classes=0, depth=1)
+    state = {name: value + 0.01 for name, value in network.state_dict().items()}
+    save_file(state, tmp_path / "vit.safetensors")
+    recipe = frozen.set(a__backbone__weights=str(tmp_path / "vit.safetensors"))
+    read = made(recipe, samples, tmp_path / "out")
+    view = recipe.streams[0].view.tensor(np.stack([picture(seed, False, 32, 32) for seed in range(3)]))
+    network.load_state_dict(state)
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(view)).numpy()
+    found = assay.load(read.folder, threads=1, device="cpu").engine("a").run(view)
+    assert found == pytest.approx(expected, abs=1e-4)
+    digest = hashlib.sha256((tmp_path / "vit.safetensors").read_bytes()).hexdigest()
+    facts: Any = read.card.training["streams"]
+    assert facts["a"] == {"frozen": True, "weights": f"vit.safetensors, sha256 {digest}"}
+    assert read.card.limits == ()
+    # Nothing of a descent was begun.
+    assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".safetensors", ".jsonl")]
+
+
+def test_a_random_network_is_the_seeds_and_its_card_says_that_it_was_never_trained(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path, picture: Callable[..., Pixels]
+) -> None:
+    read = made(frozen, samples, tmp_path / "out", seed=3)
+    assert read.card.limits == ("The network of a was never trained.",)
+    torch.manual_seed(3)
+    trunk = build(NETWORK, 32).eval()
+    view = frozen.streams[0].view.tensor(picture(0, False, 32, 32)[None])
+    with torch.no_grad():
+        expected = trunk(torch.from_numpy(view)).numpy()
+    assert assay.load(read.folder, threads=1, device="cpu").engine("a").run(view) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_first_head_is_the_default_and_the_others_judge_where_they_are_asked_for(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path
+) -> None:
+    read = made(frozen, samples, tmp_path / "out")
+    assert [stream.name for stream in read.card.streams] == ["a", "a-linear", "a-one_class"]
+    assert list(read.choices) == ["nearest", "linear", "one_class"]
+    assert "the nearest head judges by default" in read.card.notes
+    for head, name in ((None, "a"), ("nearest", "a"), ("linear", "a-linear"), ("one_class", "a-one_class")):
+        verdict = assay.load(read.folder, head=head, threads=1, device="cpu").judge(samples[0].place)
+        assert [stream.name for stream in verdict.streams] == [name]
+        assert verdict.score is not None
+
+
+def test_where_pictures_are_not_kept_only_those_that_heads_are_fitted_on_are_read(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path
+) -> None:
+    recipe = frozen.set(fit__shown__decode="always", fit__records=8)
+    read = made(recipe, samples, tmp_path / "out")
+    # Eight to fit on, eight to tune on, and nothing remembered that was never looked at.
+    assert len(read.seen.files) == 8 + 8
+
+
+def test_streams_that_would_have_one_name_in_the_bundle_are_refused_before_any_work(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path
+) -> None:
+    other = frozen.streams[0].model_copy(update={"name": "a-linear", "heads": (Linear(),)})
+    stages = [*frozen.stages, Fit(stream="a-linear")]
+    with pytest.raises(RecipeError, match="a, a-linear, a-one_class, a-linear; rename a stream"):
+        made(frozen.set(streams=[*frozen.streams, other], stages=stages), samples, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

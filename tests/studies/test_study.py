@@ -1,0 +1,84 @@
+"""The studies as values: every arm is a recipe that holds, and weights are asked for, never made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from assay import studies
+from assay.errors import RecipeError
+from assay.learn.recipe import Recipe
+from assay.studies import published
+from assay.studies.conditions import conditions
+from assay.studies.study import HUB, Arm, Study
+
+ALL = studies.studies()
+ARMS = [(study, arm) for study in ALL.values() for arm in study.arms]
+
+
+def test_codes_ten_are_there() -> None:
+    assert [name.removeprefix("code24-") for name in ALL] == [
+        "ablation",
+        "heads",
+        "crops",
+        "unseen",
+        "transforms",
+        "compression",
+        "bce",
+        "foundation",
+        "domains",
+        "backbone",
+    ]
+
+
+def test_an_unknown_study_is_answered_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="did you mean code24-ablation"):
+        studies.find("code24-ablatoin")
+
+
+@pytest.mark.parametrize(("study", "arm"), ARMS, ids=lambda value: value.name)
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_every_arm_is_a_recipe_that_holds(study: Study, arm: Arm, size: str) -> None:
+    recipe = arm.recipe(size, {arm.weights: "w.safetensors"} if arm.weights else {})  # type: ignore[arg-type]
+    assert re.fullmatch(r"[A-Za-z0-9.-]+", arm.name)
+    assert bool(arm.weights) == (recipe.streams[0].backbone.weights == "w.safetensors")
+    assert arm.frozen == recipe.frozen("code")
+    recipe.fit("code")
+    recipe.calibrate()
+    # An arm differs from the others of its study.
+    others = [a.recipe(size, {a.weights: "o.safetensors"} if a.weights else {}) for a in study.arms if a is not arm]  # type: ignore[arg-type]
+    assert recipe not in others
+
+
+@pytest.mark.parametrize("study", ALL.values(), ids=lambda study: study.name)
+def test_conditions_and_published_rows_exist(study: Study) -> None:
+    assert list(conditions(study.conditions)) == list(study.conditions)
+    models = {cells.model for cells in published.rows(study.table)}
+    assert {arm.paper for arm in study.arms if arm.paper and study.table} <= models
+    assert not study.table or models
+    assert len({arm.name for arm in study.arms}) == len(study.arms)
+
+
+def test_an_arm_without_its_weights_says_how_to_give_them(recipe: Recipe) -> None:
+    arm = Arm("a", "", base=recipe, weights="vit")
+    with pytest.raises(RecipeError, match="give --weights vit=FILE"):
+        arm.recipe()
+    assert arm.recipe(weights={"vit": "v.safetensors"}).streams[0].backbone.weights == "v.safetensors"
+    fetched = arm.recipe(weights={"vit": HUB}).streams[0].backbone
+    assert (fetched.pretrained, fetched.weights) == (True, "")
+
+
+def test_a_frozen_arm_fits_its_heads_on_what_training_would_have_been_shown(recipe: Recipe) -> None:
+    frozen = Arm("a", "", base=recipe, frozen=True).recipe()
+    stage = recipe.descend("a")
+    assert frozen.frozen("a")
+    assert (frozen.shown("a").tiles, frozen.shown("a").crops) == (stage.tiles, stage.crops)
+
+
+def test_values_left_out_become_arms_with_names_of_their_own(study: Study) -> None:
+    made = dataclasses.replace(study, leave="generator").with_left_out(["SD 1.4", "SD/1.4", "…"])
+    assert [arm.name for arm in made.arms[3:]] == ["without-SD-1.4", "without-SD-1.4-2", "without-unnamed"]
+    assert [arm.without for arm in made.arms[3:]] == ["SD 1.4", "SD/1.4", "…"]
+    assert all(arm.paper == "" for arm in made.arms[3:])

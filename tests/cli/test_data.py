@@ -327,6 +327,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     assert stderr == f"assay: stopped; what is done is kept in {out}: run the same command again to go on\n"
     before = {path: path.stat().st_mtime_ns for path in out.glob(made)}
     assert 2 <= len(before) < 12
+    # The signal may fall between a file and the note that it is whole; that one file is then made again.
+    before.pop(max(before, key=lambda path: before[path]))
     assert run(*arguments).exit_code == 0
     assert len(manifest.read(out)) == 12
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.shell import Json, kept, say, settings_of
-from assay.errors import MissingExtra
+from assay.cli.making import Cache, Name, Precision, Seed, Settings, chosen, making
+from assay.cli.shell import Json, say, settings_of
 
 EXAMPLES = (
     "assay import code24 aimagelab/CoDE --data manifest.csv --out code",
@@ -41,43 +40,27 @@ def import_(
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on with the same import in FOLDER, or begin anew.")
     ] = True,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that prepare pictures.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to compute on.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    name: Annotated[str, typer.Option(help="Of the detector; the recipe's where none is given.")] = "",
-    precision: Annotated[str, typer.Option(metavar="fp32|fp16", help="How the bundle stores weights.")] = "fp16",
-    cache: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where decoded tiles are kept, for several runs to share.")
-    ] = None,
+    seed: Seed = 0,
+    name: Name = "",
+    precision: Precision = "fp16",
+    cache: Cache = None,
     as_json: Json = False,
 ) -> None:
     """Make a detector of published weights: the network as it is, heads fitted and calibrated on your pictures.
 
     Pickles are never opened: heads that were published as such (.sav, .joblib) are fitted anew.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is none of auto, cpu, cuda", param_hint="--device")
-    if precision not in ("fp32", "fp16"):
-        raise typer.BadParameter(f"{precision!r} is neither fp32 nor fp16", param_hint="--precision")
+    given = chosen(device=device, precision=precision, name=name, seed=seed, workers=workers, cache=cache)
 
     from assay.cli.sources import opened
 
-    chosen = settings_of(settings, "fit.records=10000")
+    given["settings"] = settings_of(settings, "fit.records=10000")
     rows = opened(data)
-    given: dict[str, Any] = {"settings": chosen, "name": name, "precision": precision, "device": device, "seed": seed}
-    given |= {} if workers is None else {"workers": workers}
-    given |= {} if cache is None else {"cache": Path(cache)}
-    try:
-        with kept(out) if resume else contextlib.nullcontext():
-            bundle = _importer()(system, weights, rows, Path(out), resume=resume, **given)
-    except ModuleNotFoundError as error:
-        if (error.name or "assay").partition(".")[0] == "assay":
-            raise
-        raise MissingExtra("importing weights", "train") from error
+    with making("importing weights", out, resume=resume):
+        bundle = _importer()(system, weights, rows, Path(out), resume=resume, **given)
     if as_json:
         print(json.dumps({"bundle": str(bundle), "system": system, "weights": weights}))
     say(f"next: assay evaluate {bundle} --data MANIFEST", prefix="")

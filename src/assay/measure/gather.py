@@ -7,9 +7,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -176,10 +176,15 @@ def save(embedding: Embedding, path: Path, plane: npt.NDArray[np.float64] | None
         "seen": embedding.seen,
         "tsne": np.full((len(rows), 2), np.nan) if plane is None else plane,
     }
+    put(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a file that appears whole or not at all. Raises OutputError (kind "disk") where that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            write(file)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); make room", kind="disk") from error

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from assay.errors import OutputError
 from assay.measure import embedding, gather
 from assay.measure.embedding import Figures
 from assay.measure.evaluate import UNNAMED
@@ -114,15 +111,7 @@ def overview(
 
 def write(path: Path, text: str) -> None:
     """Write a text file, whole or not at all. Raises OutputError (kind "disk") where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); make room", kind="disk") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    gather.put(path, lambda file: file.write(text.encode()))
 
 
 def _pictures(part: Embedding, drawn: npt.NDArray[np.intp], plane: Plane, title: str, seed: int) -> list[str]:

@@ -119,6 +119,12 @@ UNSEEN = Study(
     note="the paper's unseen generators are other ones: its networks met four, and were tested on eleven others",
 )
 
+WITHOUT_T = Arm(
+    "without-transforms",
+    "no operation of T in any view, nor for the heads",
+    changes={**NO_T, "fit__altered": 0},
+)
+
 TRANSFORMS = Study(
     name="code24-transforms",
     question="what does T in training change on plain and on transformed pictures?",
@@ -126,11 +132,7 @@ TRANSFORMS = Study(
     arms=(
         FULL,
         Arm("one-operation", "at most one operation of T", changes={"descend__alter__max_ops": 1}),
-        Arm(
-            "without-transforms",
-            "no operation of T in any view, nor for the heads",
-            changes={**NO_T, "fit__altered": 0},
-        ),
+        WITHOUT_T,
     ),
 )
 
@@ -139,11 +141,7 @@ COMPRESSION = Study(
     question="how does accuracy fall with JPEG quality and with size, trained with T and without?",
     arms=(
         FULL,
-        Arm(
-            "without-transforms",
-            "no operation of T in any view, nor for the heads",
-            changes={**NO_T, "fit__altered": 0},
-        ),
+        WITHOUT_T,
     ),
     conditions=(
         "clean",

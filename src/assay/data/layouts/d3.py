@@ -24,8 +24,8 @@ What becomes of it:
   of validation and test shards are by archive); unpacked files are of the hub's train, the only one the script takes.
 - **Group "transforms"**: augm (CoDE's T was applied) or no_augm, in the test set and in shards (`*_transf*.tar`). A
   record in both is in both.
-- **Reals of the hub** are addresses on the web. Fetch them yourself (option `urls=FILE` writes the list of those that
-  are missing), name them by id (`ID.jpg` or `ID_real.jpg`, any suffix of a picture), and give their folder as `reals`.
+- **Reals of the hub** are addresses on the web. Option `urls=FILE` writes the list of those that are missing,
+  `assay data fetch` fetches it, and `reals` takes their folder (`ID.jpg` or `ID_real.jpg`, any suffix of a picture).
 - *Release*: training passes over records whose real turned out bad (src/dataset/filter_real_images.json, a JSON list of
   ids). Option `without=FILE` does the same.
 """
@@ -68,7 +68,7 @@ _ENDING = re.compile(r"[._-](gen_?[0-3]|real)\Z")
 _TEXTS = (".txt", ".json")
 
 _NO_REAL = (
-    "the hub has only the URL of the real: write the list with urls=FILE, fetch them under their ids, and give their "
+    "the hub has only the URL of the real: write the list with urls=FILE, fetch it with assay data fetch, and give the "
     "folder as reals=FOLDER"
 )
 _TORN = "the archive is torn, or no archive: fetch it again"

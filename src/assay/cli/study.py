@@ -58,6 +58,21 @@ def study(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field of every arm's recipe; may be repeated."),
     ] = None,
+    base: Annotated[
+        str,
+        typer.Option(metavar="RECIPE[:VARIANT]", help="The recipe that the arms start from.  [default: the study's]"),
+    ] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Break figures down by (and leave out values of) this column.  [default: the study's]",
+        ),
+    ] = "",
+    shared: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where studies keep pictures and trained runs that they have in common."),
+    ] = None,
     size: Annotated[str, typer.Option(metavar="small|paper", help="For one small machine, or the paper's.")] = "small",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to train on.")] = "auto",
@@ -88,14 +103,24 @@ def study(
     ):
         if value not in known:
             raise typer.BadParameter(f"{value!r} is none of {', '.join(filter(None, known))}", param_hint=option)
+    if base:
+        from assay.learn.recipe import find
+
+        find(base)
     given, changes = _files(weights), settings_of(settings, "descend.pairs=64")
 
     from assay.cli import sources
 
     rows = sources.rows(data)
-    command = _command(
-        chosen.name, {"minutes": minutes, "views": views, "equal": equal, "seeds": seeds}, quick, changes
-    )
+    options = {
+        "base": base or None,
+        "by": by or None,
+        "minutes": minutes,
+        "views": views,
+        "equal": equal,
+        "seeds": seeds,
+    }
+    command = _command(chosen.name, options, quick, changes)
     try:
         from assay.studies import output, table
         from assay.studies.run import run
@@ -111,6 +136,9 @@ def study(
                 seeds=seeds,
                 quick=quick,
                 only=tuple(arm or ()),
+                base=base,
+                by=by,
+                shared=Path(shared) if shared else None,
                 size=cast('Literal["small", "paper"]', size),
                 settings=changes,
                 weights=given,

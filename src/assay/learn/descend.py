@@ -117,9 +117,9 @@ class Training:
     def __init__(self, stream: Stream, stage: Descend, machine: Machine, *, seed: int, total: int) -> None:
         torch.manual_seed(seed)
         self.stream, self.stage, self.machine, self.seed, self.total = stream, stage, machine, seed, total
-        self.trunk: Trunk = build(stream.backbone, stream.view.size).to(machine.device)
-        if machine.device == "cpu" and machine.bf16:
-            self.trunk = self.trunk.to(memory_format=torch.channels_last)
+        trunk: Trunk = build(stream.backbone, stream.view.size).to(machine.device)
+        # Convolutions run faster so, in float32 too (docs/log.md).
+        self.trunk = trunk.to(memory_format=torch.channels_last)
         # Only the auxiliary term looks through it; the head that judges is fitted later, on frozen embeddings.
         self.aside = torch.nn.Linear(self.trunk.dim, 1).to(machine.device)
         self.optimiser = torch.optim.AdamW(

@@ -44,6 +44,12 @@ class Run(pydantic.BaseModel):
         counts = {split: len(part) for split, part in rows.items()}
         return cls(recipe=recipe, seed=seed, rows=counts, manifest=_hash(itertools.chain(*rows.values())))
 
+    @property
+    def key(self) -> str:
+        """Short name of what makes the run: runs of one key are one run."""
+        told = {"recipe": _bare(self.recipe), "seed": self.seed, "rows": self.rows, "manifest": self.manifest}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
     def differences(self, other: Run) -> list[str]:
         """What tells two runs apart, by name."""
         found = []

@@ -113,6 +113,17 @@ def _native(summary: str, backbone: Backbone, size: int = 128) -> Recipe:
     )
 
 
+def _pocket() -> Recipe:
+    """The paper's loss, and no other, under a network and views so small that minutes of one core teach it something:
+    what the studies are run on where there is no GPU."""
+    thin = Backbone(name="trace_cnn", front="both", fields={"widths": (16, 32, 64, 128), "blocks": (1, 1, 1)})
+    recipe = _native("CoDE's loss under a very small CNN and views of 64 px, for studies without a GPU", thin, size=64)
+    return recipe.set(
+        descend__loss=RECIPE.descend("code").loss,
+        descend__crops=Crops(base=128, global_area=(0.4, 1.0), local_area=(0.05, 0.4), local=32),
+    )
+
+
 VARIANTS = {
     "trace": _native(
         "CoDE's training under a small CNN that sees pixels and residual at native resolution",
@@ -126,4 +137,5 @@ VARIANTS = {
         "CoDE's training under RegNetY-200MF that sees pixels and residual at native resolution",
         Backbone(name="regnety_002", front="both"),
     ),
+    "pocket": _pocket(),
 }

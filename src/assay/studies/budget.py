@@ -31,7 +31,7 @@ from assay.learn.recipe import Descend, Recipe, Stream
 from assay.learn.rows import learning_rows
 from assay.learn.views import draw
 
-EPOCHS = range(8, 13)
+EPOCHS = range(4, 7)
 """How often an arm looks at its tuning rows: the number among these that wastes the fewest steps."""
 
 WARM_UP, PROBED = 2, 5

@@ -6,11 +6,11 @@ other arms, the budgets and the conditions are *ours*.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from assay.learn.recipe import Backbone
+from assay.learn.recipe import Backbone, Recipe
 from assay.studies.study import Arm, Study
 
 VIT_TINY = "vit_tiny"
@@ -29,12 +29,19 @@ CLIP: Mapping[str, Any] = MappingProxyType(
 FULL = Arm("full", "CoDE as published: global and multi-scale terms, both directions", paper="CoDE")
 
 
-def _frozen(name: str, network: str, what: str, weights: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Arm:
-    return Arm(name, what, changes={"code__backbone": Backbone(name=network), **changes}, frozen=True, weights=weights)
+def _frozen(name: str, network: str, what: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Arm:
+    """A network as its weights are, on the views that it was made for; `--weights NAME=FILE` gives them."""
+    made = {"code__view__size": 224, "code__backbone": Backbone(name=network), **changes}
+    return Arm(name, what, changes=made, frozen=True, weights=name)
 
 
-def _backbone(arm: str, what: str, **fields: Any) -> Arm:
-    return Arm(arm, what, changes={"code__backbone": Backbone(**fields)})
+def _backbone(arm: str, what: str, paper: str = "", **fields: Any) -> Arm:
+    return Arm(arm, what, changes={"code__backbone": Backbone(**fields)}, paper=paper)
+
+
+def _of_view(share: float) -> Callable[[Recipe], int]:
+    """So many px: a share of the side of the stream's view. Paper: 96 of 224; release: 224 of 224."""
+    return lambda recipe: round(share * recipe.stream("code").view.size)
 
 
 ABLATION = Study(
@@ -81,8 +88,16 @@ CROPS = Study(
     table="seen",
     arms=(
         FULL,
-        Arm("local-64px", "local crops of 64 px", changes={"descend__crops__local": 64}),
-        Arm("local-224px", "local crops of 224 px, as in the authors' release", changes={"descend__crops__local": 224}),
+        Arm(
+            "local-64-of-224",
+            "local crops of 64 px where the view has 224",
+            changes={"descend__crops__local": _of_view(64 / 224)},
+        ),
+        Arm(
+            "local-224-of-224",
+            "local crops as large in px as the view, as in the authors' release",
+            changes={"descend__crops__local": _of_view(1)},
+        ),
         Arm(
             "local-area-05-20",
             "local crops of 5 to 20 % of the area",
@@ -107,7 +122,8 @@ CROPS = Study(
             changes={"descend__crops__global_area": (0.7, 1.0)},
         ),
     ),
-    note="views are counted, not pixels: a larger local crop costs more time for the same number",
+    equal="compute",
+    note="at equal compute: larger and further local crops cost time, and those arms take fewer steps",
 )
 
 UNSEEN = Study(
@@ -170,10 +186,13 @@ FOUNDATION = Study(
     table="seen",
     arms=(
         FULL,
-        _frozen("clip-vit-b16", "vit_base_patch16_clip_224", "CLIP ViT-B/16, 86 M, frozen", "clip-vit-b16", CLIP),
-        _frozen("clip-vit-l14", "vit_large_patch14_clip_224", "CLIP ViT-L/14, 303 M, frozen", "clip-vit-l14", CLIP),
-        _frozen("resnet50", "resnet50", "ResNet-50, 24 M, frozen", "resnet50"),
+        _frozen("clip-vit-b16", "vit_base_patch16_clip_quickgelu_224.openai", "CLIP ViT-B/16, 86 M, frozen", CLIP),
+        _frozen("clip-vit-l14", "vit_large_patch14_clip_quickgelu_224.openai", "CLIP ViT-L/14, 303 M, frozen", CLIP),
+        _frozen("dinov2-s14", "vit_small_patch14_dinov2", "DINOv2 ViT-S/14, 22 M, frozen"),
+        _frozen("dinov2-b14", "vit_base_patch14_dinov2", "DINOv2 ViT-B/14, 86 M, frozen"),
+        _frozen("resnet50", "resnet50", "ResNet-50, 24 M, frozen"),
     ),
+    figure="parameters",
     note="frozen networks train nothing, so the budget is the first arm's alone",
 )
 
@@ -190,16 +209,19 @@ BACKBONE = Study(
     name="code24-backbone",
     question="what does a smaller or faster network, a convolutional stem or a residual input cost or gain?",
     table="seen",
+    equal="compute",
     arms=(
-        FULL,
+        _backbone("vit-tiny", "ViT-Tiny, the paper's network", paper="CoDE", name="vit_tiny_patch16_224"),
         _backbone("vit-tiny-6", "half the blocks of ViT-Tiny", name="vit_tiny_patch16_224", fields={"depth": 6}),
         _backbone("conv-stem", "ViT-Tiny behind a convolutional stem", name="vit_tiny_r_s16_p8_224"),
         _backbone("regnety", "RegNetY-200MF", name="regnety_002"),
+        _backbone("trace", "TraceCNN on pixels and residual", name="trace_cnn", front="both"),
         _backbone("mobilenet", "MobileNetV3-small", name="mobilenetv3_small_100"),
         _backbone("residual", "ViT-Tiny on the high-pass residual", name="vit_tiny_patch16_224", front="residual"),
         _backbone("pixels-and-residual", "ViT-Tiny on pixels and residual", name="vit_tiny_patch16_224", front="both"),
     ),
-    note="equal views: the faster networks are done sooner; --equal compute gives them more steps instead",
+    figure="parameters",
+    note="at equal compute: the faster networks take more steps; --equal views gives all as many",
 )
 
 STUDIES = (

@@ -1,18 +1,20 @@
 """A study's figure as SVG: no script, no font file, no address; it opens anywhere and stays small.
 
 "points": a line for each arm and head, a dot and its 95 % interval for each condition, published values as open
-diamonds. "curve": the conditions of one family (JPEG quality, px) along the axis, a curve for each arm.
+diamonds. "curve": the conditions of one family (JPEG quality, px) along the axis, a curve for each arm. "parameters":
+those of each arm's networks along the axis, a colour for each head.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from assay.metrics import Interval
 from assay.studies import published
 from assay.studies.compare import Series
-from assay.studies.conditions import WORDS, family_of, number_of
+from assay.studies.conditions import CLEAN, WORDS, family_of, number_of
 from assay.studies.table import QUICK, Tables
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8a5a9e", "#b8860b", "#4a4a4a", "#d1495b", "#00798c")
@@ -25,7 +27,7 @@ _STYLE = 'font-family="sans-serif" font-size="12"'
 
 def svg(tables: Tables) -> str:
     """The figure of a study: overall accuracy in percent, with its interval."""
-    return _curve(tables) if tables.report.study.figure == "curve" else _points(tables)
+    return {"points": _points, "curve": _curve, "parameters": _parameters}[tables.report.study.figure](tables)
 
 
 def _points(tables: Tables) -> str:
@@ -108,6 +110,44 @@ def _panel(
                 body.append(f'<circle cx="{x:.1f}" cy="{up(100 * found.value):.1f}" r="3" fill="{colour}"/>')
         body.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}"/>')
     return body
+
+
+def _parameters(tables: Tables) -> str:
+    """Accuracy without transforms against millions of parameters, on a logarithmic axis."""
+    study, results = tables.report.study, tables.report.results
+    sizes = {arm.name: results[arm.name][0].cost.parameters / 1e6 for arm in study.arms if results.get(arm.name)}
+    heads = [head for head in study.heads if any(_any(tables, arm, head, [CLEAN]) for arm in sizes)]
+    body = []
+    for place, head in enumerate(heads):
+        body += _key(LEFT + 160 * place, 47, COLOURS[place % len(COLOURS)], head)
+    bottom = TOP + 2 * PANEL
+
+    def up(percent: float) -> float:
+        return bottom - 2 * PANEL * percent / 100
+
+    for percent in range(0, 101, 20):
+        body.append(_stroke(LEFT, up(percent), WIDTH - RIGHT, up(percent), "#dddddd"))
+        body.append(_text(LEFT - 10, up(percent) + 4, f"{percent}", "end"))
+    if not sizes:
+        return _page(tables, bottom, body)
+    low, high = math.log10(min(sizes.values())) - 0.1, math.log10(max(sizes.values())) + 0.1
+    named: list[float] = []
+    for arm, millions in sorted(sizes.items(), key=lambda item: item[1]):
+        x = LEFT + (math.log10(millions) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        for shift, colour, head in zip(_shifts(len(heads)), COLOURS, heads, strict=False):
+            mine = tables.figures.get(Series(arm, head, CLEAN))
+            if mine is not None:
+                found = mine["overall"].interval
+                body.append(_stroke(x + shift, up(100 * found.low), x + shift, up(100 * found.high), colour))
+                body.append(f'<circle cx="{x + shift:.1f}" cy="{up(100 * found.value):.1f}" r="3.5" fill="{colour}"/>')
+        # Names of networks of nearly one size stand below each other.
+        row = sum(x - other < 90 for other in named)
+        named.append(x)
+        body.append(_stroke(x, bottom, x, bottom + 6 + 16 * row, "#dddddd"))
+        body.append(_text(x, bottom + 16 * (row + 1), f"{arm} · {millions:.1f} M", "middle"))
+    bottom += 16 * (len(named) + 1)
+    body.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom, "accuracy at one half, %, against parameters", "middle"))
+    return _page(tables, bottom + 20, body)
 
 
 def _any(tables: Tables, arm: str, head: str, conditions: Sequence[str]) -> bool:

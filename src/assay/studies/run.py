@@ -2,6 +2,7 @@
 
     OUT/study.json            what was asked, and the steps of each arm; another question needs another folder
     OUT/ARM/SEED/             the run (`assay.learn.train`), its bundle, and result.json once it is measured
+    SHARED/runs/KEY/          in its place, where studies share a folder: one run for all arms that ask for the same
     OUT/table.txt, table.md, report.json, figure.svg      made anew after every run, from what is finished
 
 An arm that cannot run (no weights given, no such rows, a field that does not hold) is named with the reason; the others
@@ -23,10 +24,13 @@ from typing import Any, Literal
 import pydantic
 from rich.console import Console
 
+from assay.data import lock
 from assay.data.table import Table
 from assay.errors import AssayError, BundleError, MissingExtra, RecipeError
 from assay.judge import bundle
 from assay.learn.recipe import Recipe
+from assay.learn.rows import learning_rows
+from assay.learn.run import Run
 from assay.learn.train import train
 from assay.measure.evaluate import Progress
 from assay.studies import budget
@@ -36,6 +40,8 @@ from assay.studies.rows import FEWEST, few, test_rows, values_of, without
 from assay.studies.study import Arm, Equal, Study
 
 NOTE = "study.json"
+SPENT = "spent.json"
+"""In a run's folder: the processor time that it took."""
 
 QUICK_ARMS, QUICK_FEWEST = 2, 4
 QUICK: Mapping[str, Any] = MappingProxyType(
@@ -49,6 +55,8 @@ class Asked(pydantic.BaseModel):
 
     Args:
         study: its name.
+        base: the recipe that the arms start from, where it is not the study's own.
+        by: the column that figures are broken down by, where it is not the study's own.
         size, settings, quick, minutes, views, equal: as given.
         manifest: hash of the rows: names, labels, splits, and the columns the study looks at.
     """
@@ -56,6 +64,8 @@ class Asked(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     study: str
+    base: str = ""
+    by: str = ""
     size: Literal["small", "paper"]
     settings: dict[str, str]
     quick: bool
@@ -122,9 +132,12 @@ def run(
     seeds: int = 1,
     quick: bool = False,
     only: Sequence[str] = (),
+    base: str = "",
+    by: str = "",
     size: Literal["small", "paper"] = "small",
     settings: Mapping[str, str] = MappingProxyType({}),
     weights: Mapping[str, str] = MappingProxyType({}),
+    shared: Path | None = None,
     workers: int = 2,
     device: str = "auto",
     console: Console | None = None,
@@ -143,8 +156,13 @@ def run(
         seeds: 0 … seeds - 1; all arms of a seed run before the next one begins.
         quick: two arms, few rows, few steps: proves the path, claims nothing.
         only: arms to run; all where none is named.
+        base: the recipe that the arms start from, in place of the study's own: "recipe" or "recipe:variant".
+        by: the column that figures are broken down by, in place of the study's own; a study that leaves values out
+            leaves out this column's.
         settings: fields of every arm's recipe, as text.
         weights: files by name, for arms that need some.
+        shared: a folder for decoded pictures and trained runs that several studies have in common, also ones that run
+            at the same time; made where it is missing. An arm that asks for what another study has trained takes it.
         workers: processes that prepare batches.
         progress: told how far measuring is.
         finished: called after every run with what there is.
@@ -158,6 +176,10 @@ def run(
         raise RecipeError("give either minutes or views, not both")
     if quick:
         data = few(data)
+    if base:
+        study = study.over(base)
+    if by:
+        study = study.by_column(by)
     if study.leave:
         study = study.with_left_out(values_of(data, study.leave, QUICK_FEWEST if quick else FEWEST))
     data.column(study.by)
@@ -166,6 +188,8 @@ def run(
     tested = test_rows(data)
     asked = Asked(
         study=study.name,
+        base=base,
+        by=by,
         size=size,
         settings=dict(settings),
         quick=quick,
@@ -182,6 +206,8 @@ def run(
         size,
         settings,
         weights,
+        shared or out,
+        shared is not None,
         workers,
         device,
         console or Console(stderr=True),
@@ -224,13 +250,15 @@ class _Runner:
     size: Literal["small", "paper"]
     settings: Mapping[str, str]
     weights: Mapping[str, str]
+    common: Path
+    shares: bool
     workers: int
     device: str
     console: Console
 
     @property
     def cache(self) -> Path:
-        return self.out / "tiles"
+        return self.common / "tiles"
 
     def folder(self, arm: Arm, seed: int) -> Path:
         return self.out / arm.name / f"seed-{seed}"
@@ -248,22 +276,8 @@ class _Runner:
         rows = without(self.data, self.study.leave, arm.without) if arm.without else self.data
         recipe = self.planned(arm, rows)
         self.console.print(f"{self.study.name}: {arm.name}, seed {seed}", highlight=False)
-        fresh = not folder.exists()
-        made = folder / bundle.MADE
-        began = _processor_time()
-        if not _made(made, recipe, seed):
-            train(
-                recipe,
-                rows,
-                folder,
-                name=f"{arm.name}-{seed}"[:64],
-                seed=seed,
-                workers=self.workers,
-                device=self.device,
-                cache=self.cache,
-                console=self.console,
-            )
-        spent = _processor_time() - began
+        folder.mkdir(parents=True, exist_ok=True)
+        made, spent = self.trained(recipe, rows, self.home(folder, recipe, rows, seed), f"{arm.name}-{seed}", seed)
         found = measure(
             made, test_rows(rows), conditions(self.study.conditions), self.study.heads, self.study.by, progress
         )
@@ -283,9 +297,40 @@ class _Runner:
                 parameters=sum(trunks.values()),
                 steps=steps,
                 views=steps * budget.views_a_step(recipe),
-                cpu_seconds=round(spent, 1) if fresh else None,
+                cpu_seconds=spent,
             ),
         ).save(folder)
+
+    def home(self, folder: Path, recipe: Recipe, rows: Table, seed: int) -> Path:
+        """Where a run is trained."""
+        if not self.shares:
+            return folder
+        return self.common / "runs" / Run.of(recipe, learning_rows(rows), seed).key
+
+    def trained(self, recipe: Recipe, rows: Table, home: Path, name: str, seed: int) -> tuple[Path, float | None]:
+        """The run's bundle, trained if it is not there, and the processor seconds that it took, where they are known.
+
+        Another study that is just training the same is waited for.
+        """
+        home.mkdir(parents=True, exist_ok=True)
+        made, note = home / bundle.MADE, home / SPENT
+        with lock.held(home, wait=True):
+            if not _made(made, recipe, seed):
+                fresh, began = not any(home.iterdir()), _processor_time()
+                train(
+                    recipe,
+                    rows,
+                    home,
+                    name=name[:64],
+                    seed=seed,
+                    workers=self.workers,
+                    device=self.device,
+                    cache=self.cache,
+                    console=self.console,
+                )
+                if fresh:
+                    note.write_text(json.dumps({"cpu_seconds": round(_processor_time() - began, 1)}), "utf-8")
+            return made, json.loads(note.read_bytes())["cpu_seconds"] if note.exists() else None
 
     def planned(self, arm: Arm, rows: Table) -> Recipe:
         """The arm's recipe with the steps it may take, which are noted before it begins."""

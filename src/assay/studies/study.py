@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ class Arm:
         name: letters, digits, dots and hyphens: also the name of its folder.
         what: what it is, in one line.
         base: the recipe it starts from: a name, taken at the size that is asked for, or a recipe as it is.
-        changes: fields of the recipe, by dotted place with `__` for the dot, as `Recipe.set` takes them.
+        changes: fields of the recipe, by dotted place with `__` for the dot, as `Recipe.set` takes them. A function
+            gives the value for the recipe that the arm starts from: what is a share of its view, say.
         frozen: leave the network as its weights are, and fit heads only.
         weights: the name under which a weights file must be given; empty where the arm needs none. Without its file
             an arm is not run: random weights are never shown as a result.
@@ -45,7 +46,7 @@ class Arm:
     name: str
     what: str
     base: str | Recipe = "code24"
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    changes: Mapping[str, Any | Callable[[Recipe], Any]] = dataclasses.field(default_factory=dict)
     frozen: bool = False
     weights: str = ""
     paper: str = ""
@@ -63,7 +64,8 @@ class Arm:
             RecipeError: the file that it needs is not given, or a field does not exist.
         """
         recipe = find(self.base, size) if isinstance(self.base, str) else self.base
-        recipe = recipe.set(**self.changes)
+        changes = {place: value(recipe) if callable(value) else value for place, value in self.changes.items()}
+        recipe = recipe.set(**changes)
         if self.weights:
             if self.weights not in weights:
                 raise RecipeError(f"give --weights {self.weights}=FILE (or ={HUB} to fetch timm's)")
@@ -98,7 +100,8 @@ class Study:
         leave: a column; for each of its values with enough training pictures there is one more arm that is trained
             without it. Empty: no such arms.
         by: the column that figures are broken down by.
-        figure: "points" (a line for each arm) or "curve" (conditions along the axis).
+        figure: "points" (a line for each arm), "curve" (conditions along the axis) or "parameters" (of each arm's
+            networks, along the axis).
         note: what a reader of the table must know.
     """
 
@@ -111,8 +114,18 @@ class Study:
     equal: Equal = "views"
     leave: str = ""
     by: str = "generator"
-    figure: Literal["points", "curve"] = "points"
+    figure: Literal["points", "curve", "parameters"] = "points"
     note: str = ""
+
+    def over(self, base: str) -> Study:
+        """The study with its arms over another recipe, by name ("recipe" or "recipe:variant"); an arm that has a
+        recipe of its own keeps it."""
+        arms = tuple(dataclasses.replace(arm, base=base) if isinstance(arm.base, str) else arm for arm in self.arms)
+        return dataclasses.replace(self, arms=arms)
+
+    def by_column(self, column: str) -> Study:
+        """The study with its figures broken down by another column, whose values are left out where some are."""
+        return dataclasses.replace(self, by=column, leave=column if self.leave else "")
 
     def with_left_out(self, values: Sequence[str]) -> Study:
         """The study with an arm for each value of `leave`, each a copy of the first arm that never meets the value."""

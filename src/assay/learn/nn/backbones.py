@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -86,7 +87,8 @@ def build(backbone: Backbone, size: int) -> Trunk:
             if isinstance(module, nn.LayerNorm):
                 module.eps = backbone.norm_eps
     if backbone.weights:
-        load(network, _read(Path(backbone.weights), backbone.name), backbone.name, backbone.weights)
+        weights = _positioned(network, _read(Path(backbone.weights), backbone.name))
+        load(network, weights, backbone.name, backbone.weights)
     return Trunk(front, network, dim)
 
 
@@ -111,6 +113,17 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise RecipeError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _positioned(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Position embeddings for views of another size, resampled as timm does for weights from its hub."""
+    key = "pos_embed"
+    mine, given = getattr(network, key, None), weights.get(key)
+    if mine is None or given is None or given.ndim != 3 or given.shape == mine.shape:
+        return weights
+    before = 0 if getattr(network, "no_embed_class", False) else network.num_prefix_tokens
+    grid = network.patch_embed.grid_size
+    return weights | {key: resample_abs_pos_embed(given, list(grid), num_prefix_tokens=before)}
 
 
 def load(network: nn.Module, weights: Mapping[str, Tensor], name: str, source: str) -> None:

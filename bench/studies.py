@@ -1,0 +1,138 @@
+"""All studies of CoDE on one manifest: what stands in docs/studies.md was made by this command.
+
+    python bench/studies.py MANIFEST OUT [--views 57600] [--together 2] [--only code24-heads …]
+
+MANIFEST is the one that bench/gather.py writes. OUT gets manifest.csv, a folder for each study, and what the studies
+share: decoded pictures and trained runs. Run again, it goes on where it was stopped.
+
+The studies run side by side, one thread each. Every arm is given the same number of views, or the same processor time
+where networks or views differ; the network is the pocket variant of the recipe, because the paper's ViT-Tiny at 224 px
+takes nine steps in the minutes that an arm has here.
+
+The manifest is the given one with two columns more, and fewer tuning rows of the largest sources:
+
+- family: what makes generators alike, so that leaving one out leaves out its kin: "gan", "sd1" (Stable Diffusion 1.x),
+  "gpt-gemini" (picture models inside language models); empty where it is another, or not known.
+- domain: what pictures show: "faces", "places", "mixed".
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from assay.data import manifest
+from assay.types import Sample
+
+FAMILIES = {
+    "gan": ("stylegan", "doesnotexist", "notexist", "gan family", "biggan"),
+    "sd1": ("sd1.", "stable diffusion 1"),
+    "gpt-gemini": ("nano-banana", "gpt", "gemini"),
+}
+"""Words in a generator's name, in lower case."""
+
+DOMAINS = {
+    "faces": ("stylegan2-faces", "generated-faces", "facenotexist", "Face-Mask-Detection", "codebasics/py", "AI face"),
+    "places": ("Houses-dataset", "SelfExSR", "rentaldoesnotexist", "mountaindoesnotexist", "beachdoesnotexist"),
+}
+"""Words in the name of a generator, or of a real source. kurlyto's reals are places too: they came with its fakes."""
+
+TUNED = 60
+"""Tuning rows of one source or generator, at most."""
+
+BASE = "code24:pocket"
+COMMON = ("--set", "descend.optimiser.learning_rate=0.003", "--set", "fit.records=4000", "--workers", "0")
+EQUAL = ("--equal", "compute")
+
+PLAN: tuple[tuple[str, int, tuple[str, ...]], ...] = (
+    ("code24-ablation", 3, ()),
+    ("code24-unseen", 3, ()),
+    ("code24-heads", 3, ()),
+    ("code24-bce", 1, EQUAL),
+    ("code24-backbone", 1, EQUAL),
+    ("code24-transforms", 1, ()),
+    ("code24-crops", 1, EQUAL),
+    ("code24-domains", 1, ()),
+    ("code24-compression", 1, ()),
+    ("code24-foundation", 1, ()),
+)
+"""Study, seeds, options."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--views", type=int, default=57_600, help="for each arm (300 steps of 24 pairs, 4 views each)")
+    parser.add_argument("--together", type=int, default=2, help="studies that run at the same time")
+    parser.add_argument("--only", action="append", help="a study; may be repeated")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    table = arguments.out / "manifest.csv"
+    if not table.exists():
+        manifest.write(table, columned(list(manifest.read(arguments.manifest, check=False))))
+    waiting = collections.deque(job for job in PLAN if not arguments.only or job[0] in arguments.only)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    failed = []
+    while waiting or running:
+        while waiting and len(running) < arguments.together:
+            name, seeds, options = waiting.popleft()
+            running[name] = started(name, seeds, options, table, arguments.views, arguments.out)
+            print("started", name, flush=True)
+        time.sleep(1)
+        for name, process in list(running.items()):
+            if process.poll() is not None:
+                print("ended", name, process.returncode, flush=True)
+                failed += [name] if process.returncode else []
+                del running[name]
+    if failed:
+        print(f"failed: {', '.join(failed)}; their logs lie in {arguments.out}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def started(
+    name: str, seeds: int, options: tuple[str, ...], table: Path, views: int, out: Path
+) -> subprocess.Popen[bytes]:
+    """`assay study` in a process of its own, which leaves a log beside its folder."""
+    command = [sys.executable, "-m", "assay", "study", name, "--data", str(table), "--out", str(out / name)]
+    command += ["--base", BASE, "--views", str(views), "--seeds", str(seeds), "--shared", str(out / "shared")]
+    command += ["--by", "domain" if name == "code24-domains" else "family", *COMMON, *options]
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with (out / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | threads)
+
+
+def columned(samples: list[Sample]) -> list[Sample]:
+    """The rows with their family and domain, and of tuning rows the first `TUNED` of each source and generator."""
+    kept: list[Sample] = []
+    tuned: collections.Counter[tuple[str, str]] = collections.Counter()
+    for sample in samples:
+        if sample.split == "tune":
+            tuned[sample.generator, sample.source] += 1
+            if tuned[sample.generator, sample.source] > TUNED:
+                continue
+        groups = {"family": family(sample), "domain": domain(sample)}
+        kept.append(dataclasses.replace(sample, groups=dict(sample.groups) | groups))
+    return kept
+
+
+def family(sample: Sample) -> str:
+    name = sample.generator.lower()
+    return next((family for family, words in FAMILIES.items() if any(word in name for word in words)), "")
+
+
+def domain(sample: Sample) -> str:
+    name = sample.generator or sample.source
+    if name == "kurlyto/ai-or-not":
+        return "places"
+    return next((domain for domain, words in DOMAINS.items() if any(word in name for word in words)), "mixed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -52,10 +52,10 @@ EQUAL = ("--equal", "compute")
 
 PLAN: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("code24-ablation", 3, ()),
-    ("code24-unseen", 3, ()),
-    ("code24-heads", 3, ()),
-    ("code24-bce", 1, EQUAL),
     ("code24-backbone", 1, EQUAL),
+    ("code24-unseen", 3, ()),
+    ("code24-bce", 1, EQUAL),
+    ("code24-heads", 3, ()),
     ("code24-transforms", 1, ()),
     ("code24-crops", 1, EQUAL),
     ("code24-domains", 1, ()),

@@ -74,8 +74,8 @@ def test_without_a_name_studies_are_listed_with_question_and_arms() -> None:
     told = [json.loads(line) for line in invoke("--json").stdout.splitlines()]
     assert len(told) == 10
     assert told[0]["arms"][3] == {
-        "name": "full-pretrained",
-        "what": "CoDE from pre-trained weights",
+        "name": "pretrained",
+        "what": "from pre-trained weights",
         "weights": "vit_tiny",
     }
 
@@ -102,15 +102,18 @@ def test_what_is_given_reaches_the_runner(data: str, tmp_path: Path, ran: Callab
     out = tmp_path / "out"
     result = invoke(
         *("code24-ablation", "--data", data, "--out", str(out), "--minutes", "2.5", "--seeds", "3", "--arm", "full"),
+        *("--base", "code24:pocket", "--by", "generator", "--shared", str(tmp_path / "shared")),
         *("--equal", "compute", "--set", "descend.pairs=4", "--weights", f"vit_tiny={weights}", "--weights", "x=hub"),
     )
     assert result.exit_code == 0, result.output
     assert (given["minutes"], given["seeds"], given["only"], given["equal"]) == (2.5, 3, ("full",), "compute")
+    assert (given["base"], given["by"], given["shared"]) == ("code24:pocket", "generator", tmp_path / "shared")
     assert given["settings"] == {"descend.pairs": "4"}
     assert given["weights"] == {"vit_tiny": str(weights), "x": "hub"}
     # The log's row names no place of this machine.
     row = (out / "log.md").read_text()
-    assert "`assay study code24-ablation --minutes 2.5 --equal compute --seeds 3 --set descend.pairs=4`" in row
+    command = "assay study code24-ablation --base code24:pocket --by generator --minutes 2.5 --equal compute --seeds 3"
+    assert f"`{command} --set descend.pairs=4`" in row
     assert (out / "table.txt").read_text() == result.stdout
     assert result.stderr == f"wrote table.txt, table.md, report.json, figure.svg, log.md in {out}\n"
 
@@ -131,6 +134,8 @@ def test_json_is_one_object_on_standard_output(data: str, tmp_path: Path, ran: C
         (["--weights", "vit_tiny"], "write NAME=FILE"),
         (["--minutes", "1", "--views", "9"], "give either minutes or views"),
         (["--arm", "fool"], "did you mean full"),
+        (["--base", "code24:pockets"], "did you mean pocket"),
+        (["--by", "camera"], "no column"),
     ],
 )
 def test_what_does_not_hold_is_refused_before_any_work(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,23 @@ def test_a_folder_that_is_written_to_is_refused_until_it_is_let_go(tmp_path: Pat
             pass
     with lock.held(tmp_path):
         assert not list(tmp_path.iterdir())
+
+
+def test_whoever_is_to_wait_goes_on_when_the_folder_is_let_go(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with lock.held(tmp_path, wait=True):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with lock.held(tmp_path):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
 
 
 def test_a_writer_that_was_killed_leaves_its_folder_free(tmp_path: Path) -> None:

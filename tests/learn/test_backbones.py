@@ -80,6 +80,32 @@ def test_weights_come_from_a_file_with_or_without_a_classifier(name: str, tmp_pa
         assert torch.equal(value, donor.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("name", ["test_vit", "vit_wee_patch16_reg1_gap_256"])
+def test_position_embeddings_of_a_file_are_resampled_as_timm_resamples_them(name: str, tmp_path: Path) -> None:
+    fields = {} if name == "test_vit" else {"depth": 1}
+    donor = timm.create_model(name, img_size=96, num_classes=0, **fields)
+    save_file(donor.state_dict(), tmp_path / "w.safetensors")
+    theirs = timm.create_model(
+        name,
+        img_size=48,
+        num_classes=0,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(tmp_path / "w.safetensors"), "num_classes": 0},
+        **fields,
+    )
+    trunk = build(Backbone(name=name, weights=str(tmp_path / "w.safetensors"), fields=fields), 48)
+    assert theirs.pos_embed.shape != donor.pos_embed.shape
+    for key, value in trunk.network.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[key]), key
+
+
+def test_where_a_file_is_given_the_hub_is_not_asked(tmp_path: Path) -> None:
+    donor = timm.create_model("test_vit", img_size=48, num_classes=0)
+    save_file(donor.state_dict(), tmp_path / "w.safetensors")
+    trunk = build(Backbone(name="test_vit", pretrained=True, weights=str(tmp_path / "w.safetensors")), 48)
+    assert torch.equal(trunk.network.norm.weight, donor.norm.weight)
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     donor = timm.create_model("test_vit", img_size=48, num_classes=0).state_dict()
     donor["norm.weight"] = torch.zeros(3)

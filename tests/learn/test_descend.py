@@ -392,3 +392,17 @@ def test_tokens_and_position_embeddings_are_free_of_weight_decay() -> None:
     assert undecayed(trunk) >= {"trunk.network.cls_token", "trunk.network.pos_embed"}
     named = {f"trunk.{name}" for name, _ in trunk.named_parameters()}
     assert {"trunk.network.cls_token", "trunk.network.pos_embed"} <= named
+
+
+def test_without_its_weight_nothing_of_the_contrastive_loss_is_left(recipe: Recipe, data: Split) -> None:
+    train = data("train")
+    batch = Batches(train.store, train.samples, recipe.descend("a"), 32, seed=0)[0]
+    parts = {}
+    for contrastive, bce in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0)):
+        stage = recipe.set(descend__loss__bce=1.0).set(descend__loss__contrastive=contrastive, descend__loss__bce=bce)
+        parts[contrastive, bce] = Training(recipe.streams[0], stage.descend("a"), CPU, seed=0, total=6).loss(batch, 0)
+    both = 2 * parts[1.0, 0.0] + 3 * parts[0.0, 1.0]
+    assert parts[2.0, 3.0].item() == pytest.approx(both.item(), rel=1e-6)
+    assert parts[0.0, 1.0].item() == pytest.approx(math.log(2), rel=0.5)
+    with pytest.raises(RecipeError, match="cannot both weigh nothing"):
+        recipe.set(descend__loss__bce=0.0, descend__loss__contrastive=0.0)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor
 
 from assay.learn.nn.losses import code_loss, info_nce
@@ -54,6 +55,16 @@ def looped_code_loss(
 def test_info_nce_is_the_formula() -> None:
     a, b, c = (embeddings(seed, rows)["clean"] for seed, rows in ((0, 4), (1, 4), (2, 9)))
     expected = looped_info_nce(a.detach().numpy(), b.detach().numpy(), c.detach().numpy(), 0.2)
+    assert info_nce(a, b, c, 0.2).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_info_nce_is_that_of_pytorch_metric_learning() -> None:
+    a, b, c = (embeddings(seed, rows)["clean"] for seed, rows in ((0, 4), (1, 4), (2, 9)))
+    # One table of all rows; of each anchor its positive, and every negative with every anchor.
+    table, labels = torch.cat([a, b, c]), torch.zeros(4 + 4 + 9)
+    anchors = torch.arange(4)
+    pairs = (anchors, anchors + 4, anchors.repeat_interleave(9), torch.arange(8, 17).repeat(4))
+    expected = NTXentLoss(temperature=0.2)(table, labels, pairs).item()
     assert info_nce(a, b, c, 0.2).item() == pytest.approx(expected, rel=1e-5)
 
 

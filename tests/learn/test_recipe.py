@@ -71,7 +71,7 @@ def test_the_small_size_is_the_same_method_with_less_of_it() -> None:
     [
         ("code23", "no recipe called 'code23'; did you mean code24"),
         ("code24:trase", "no variant called 'trase'; did you mean trace"),
-        ("zzz", "no recipe called 'zzz'; known: code24, code24:regnet"),
+        ("zzz", "no recipe called 'zzz'; known: code24, code24:bce"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -> None:

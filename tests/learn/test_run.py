@@ -57,6 +57,31 @@ def test_what_is_for_the_reader_only_does_not_make_another_run(
     claim(tmp_path, Run.of(recipe.set(name="tiny:variant", summary="Another word"), rows, 0), resume=True)
 
 
+def test_the_key_of_a_run_is_that_of_what_makes_it(run: Run, recipe: Recipe, rows: dict[str, Table]) -> None:
+    assert Run.of(recipe.set(name="tiny:variant", summary="Another word"), rows, 0).key == run.key
+    others = [
+        Run.of(recipe.set(descend__pairs=5), rows, 0),
+        Run.of(recipe, rows, 1),
+        Run.of(recipe, rows | {"train": rows["train"][1:]}, 0),
+    ]
+    assert len({run.key, *(other.key for other in others)}) == 4
+
+
+def test_a_field_at_its_default_makes_no_other_key(run: Run, recipe: Recipe, rows: dict[str, Table]) -> None:
+    said = recipe.set(descend__loss__temperature=0.1)
+    bare = recipe.model_dump()
+    for stage in bare["stages"]:
+        stage.get("loss", {}).pop("temperature", None)
+    assert Run.of(Recipe.model_validate(bare), rows, 0).key == Run.of(said, rows, 0).key == run.key
+
+
+def test_a_recipe_that_a_card_tells_is_known_again(recipe: Recipe) -> None:
+    told = json.loads(recipe.model_dump_json(exclude={"expects"}))
+    assert Run.told(told, recipe)
+    assert not Run.told(told, recipe.set(descend__pairs=5))
+    assert not Run.told(None, recipe)
+
+
 def test_a_data_set_may_move_as_a_whole(run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path) -> None:
     claim(tmp_path, run, resume=True)
     moved = {

@@ -224,6 +224,38 @@ def test_leaving_out_makes_an_arm_for_each_generator_that_never_meets_it(
         assert [s for s in rows if s.generator not in ("", value) and s.split == "train"]
 
 
+def test_studies_that_share_a_folder_train_what_they_have_in_common_once(
+    study: Study, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    options: dict[str, Any] = {"views": 64, "workers": 0, "device": "cpu", "shared": shared}
+    first = run.run(study, table, tmp_path / "first", only=("full",), **options)
+    assert {path.name for path in shared.iterdir()} == {"tiles", "runs"}
+    trained: list[str] = []
+    real = run.train
+    monkeypatch.setattr(run, "train", lambda *given, **more: trained.append(more["name"]) or real(*given, **more))
+    other = dataclasses.replace(study, name="other", arms=(study.arms[0], dataclasses.replace(study.arms[1], name="x")))
+    second = run.run(other, table, tmp_path / "second", **options)
+    assert trained == ["x-0"]
+    [mine], [theirs] = second.results["full"], first.results["full"]
+    assert mine.detector == theirs.detector
+    assert mine.scores == theirs.scores
+    # What training took is known though this study did not train it.
+    assert mine.cost == theirs.cost
+    assert mine.cost.cpu_seconds is not None
+
+
+def test_another_base_and_column_make_another_study(
+    study: Study, table: Table, out: Path, pretended: list[tuple[str, Recipe, Table]]
+) -> None:
+    named = dataclasses.replace(study, arms=(Arm("full", "as it is"),))
+    report = run.run(named, table, out, base="code24:pocket", by="domain", views=192, workers=0)
+    assert pretended[0][1].streams[0].view.size == 64
+    assert report.study.by == "domain"
+    with pytest.raises(RecipeError, match="another base and by"):
+        run.run(named, table, out, views=192, workers=0)
+
+
 def test_a_result_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     assert Result.load(tmp_path) is None
     (tmp_path / "result.json").write_text("{}")

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 import pytest
+import timm
 
 from assay import studies
 from assay.errors import RecipeError
@@ -75,6 +76,39 @@ def test_a_frozen_arm_fits_its_heads_on_what_training_would_have_been_shown(reci
     stage = recipe.descend("a")
     assert frozen.frozen("a")
     assert (frozen.shown("a").tiles, frozen.shown("a").crops) == (stage.tiles, stage.crops)
+
+
+def test_a_value_may_follow_from_the_recipe_that_an_arm_starts_from(recipe: Recipe) -> None:
+    arm = Arm("a", "", base=recipe, changes={"descend__crops__local": lambda recipe: recipe.stream("a").view.size // 2})
+    assert arm.recipe().descend("a").crops.local == 16
+
+
+def test_arms_start_from_another_recipe_by_name_and_keep_one_of_their_own(recipe: Recipe) -> None:
+    own = Arm("own", "", base=recipe)
+    over = dataclasses.replace(ALL["code24-crops"], arms=(*ALL["code24-crops"].arms, own)).over("code24:pocket")
+    assert over.arm("own") == own
+    views = {arm.name: arm.recipe().streams[0].view.size for arm in over.arms}
+    assert {size for name, size in views.items() if name != "own"} == {64}
+    locals_ = {arm.name: arm.recipe().descend("code").crops.local for arm in over.arms if arm is not own}
+    assert (locals_["full"], locals_["local-64-of-224"], locals_["local-224-of-224"]) == (32, 18, 64)
+
+
+def test_another_column_breaks_figures_down_and_is_left_out_where_one_is() -> None:
+    heads, unseen = (ALL[name].by_column("family") for name in ("code24-heads", "code24-unseen"))
+    assert (heads.by, heads.leave) == ("family", "")
+    assert (unseen.by, unseen.leave) == ("family", "family")
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b16", "clip-vit-l14", "dinov2-s14", "dinov2-b14", "resnet50"])
+def test_a_frozen_network_sees_the_views_it_was_made_for_under_the_same_heads(name: str) -> None:
+    study = ALL["code24-foundation"].over("code24:pocket")
+    recipe = study.arm(name).recipe(weights={name: "w.safetensors"})
+    stream = recipe.streams[0]
+    assert (stream.view.size, stream.heads) == (224, study.arms[0].recipe().streams[0].heads)
+    known = timm.get_pretrained_cfg(stream.backbone.name)
+    assert known is not None
+    assert stream.view.mean == pytest.approx(known.mean)
+    assert stream.view.std == pytest.approx(known.std)
 
 
 def test_values_left_out_become_arms_with_names_of_their_own(study: Study) -> None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import importlib.resources
 from collections.abc import Callable
+from xml.etree import ElementTree
 
 import pytest
 
@@ -178,6 +179,24 @@ def test_conditions_with_numbers_become_curves(report: Callable[..., Report]) ->
     drawn = figure.svg(found)
     assert drawn.count("<polyline") == 2
     assert "jpeg: accuracy at one half, %" in drawn
+
+
+def test_accuracy_stands_against_parameters(report: Callable[..., Report], study: Study) -> None:
+    whole = dataclasses.replace(study, figure="parameters")
+    small, large = result("full", RIGHT, ("clean",)), result("less", WRONG, ("clean",))
+    large = large.model_copy(update={"cost": large.cost.model_copy(update={"parameters": 80_000_000})})
+    told = dataclasses.replace(report(whole, {}), results={"full": (small,), "less": (large,)})
+    drawn = ElementTree.fromstring(figure.svg(tables.tables(told, rounds=20)))
+    places = {
+        text.text: float(text.get("x", "nan")) for text in drawn.iter("{http://www.w3.org/2000/svg}text") if text.text
+    }
+    assert places["full · 5.0 M"] < places["less · 80.0 M"]
+    dots = [float(dot.get("cy", "nan")) for dot in drawn.iter("{http://www.w3.org/2000/svg}circle")]
+    # The legend's, then all of eight right above six of eight.
+    assert len(dots) == 3
+    assert dots[1] < dots[2]
+    empty = figure.svg(tables.tables(report(whole, {}), rounds=0))
+    assert ElementTree.fromstring(empty).tag.endswith("svg")
 
 
 def test_markdown_escapes_what_would_break_a_table(report: Callable[..., Report], study: Study) -> None:

@@ -162,10 +162,19 @@ class Training:
     def loss(self, batch: Batch, step: int) -> Tensor:
         """The loss of a batch, a scalar."""
         embeddings = self.embed(batch)
+        weights = self.stage.loss
+        terms = []
+        if weights.contrastive:
+            terms.append(weights.contrastive * self._contrastive(embeddings, step))
+        if weights.bce:
+            terms.append(weights.bce * self._cross_entropy(embeddings))
+        return torch.stack(terms).sum()
+
+    def _contrastive(self, embeddings: Mapping[str, Tensor], step: int) -> Tensor:
         pairs = self.stage.pairs
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         shuffle = (torch.randperm(pairs, generator=chance), torch.randperm(pairs, generator=chance))
-        loss = code_loss(
+        return code_loss(
             {name: x[:pairs] for name, x in embeddings.items()},
             {name: x[pairs:] for name, x in embeddings.items()},
             temperature=self.stage.loss.temperature,
@@ -173,11 +182,11 @@ class Training:
             halves=self.stage.loss.halves,
             shuffle=shuffle,
         )
-        if self.stage.loss.bce > 0:
-            logits = torch.cat([self.aside(x).reshape(2, pairs) for x in embeddings.values()], dim=1)
-            truth = torch.tensor([0.0, 1.0], device=logits.device)[:, None].expand_as(logits)
-            loss = loss + self.stage.loss.bce * functional.binary_cross_entropy_with_logits(logits, truth)
-        return loss
+
+    def _cross_entropy(self, embeddings: Mapping[str, Tensor]) -> Tensor:
+        logits = torch.cat([self.aside(x).reshape(2, self.stage.pairs) for x in embeddings.values()], dim=1)
+        truth = torch.tensor([0.0, 1.0], device=logits.device)[:, None].expand_as(logits)
+        return functional.binary_cross_entropy_with_logits(logits, truth)
 
     def advance(self, batch: Batch) -> float:
         """One step; returns its loss.

@@ -141,6 +141,8 @@ class InfoNCE(Part):
         temperature: tau.
         multi_scale: share of the multi-scale term; the global term has the rest. 0 leaves global only.
         halves: which classes serve as anchors. The full loss has both.
+        contrastive: weight of all the above. 0 leaves the cross-entropy alone (*paper*: the model that CoDE is compared
+            with, "ViT-T (BCE)").
         bce: weight of a binary cross-entropy of all views, through a linear layer that is thrown away after
             training. 0 in the paper.
     """
@@ -148,7 +150,14 @@ class InfoNCE(Part):
     temperature: float = pydantic.Field(0.1, gt=0)
     multi_scale: float = pydantic.Field(0.5, ge=0, le=1)
     halves: tuple[Literal["real", "fake"], ...] = pydantic.Field(("real", "fake"), min_length=1)
+    contrastive: float = pydantic.Field(1.0, ge=0)
     bce: float = pydantic.Field(0.0, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _something_left(self) -> Self:
+        if not self.contrastive and not self.bce:
+            raise ValueError("contrastive and bce cannot both weigh nothing")
+        return self
 
 
 def _ordered(share: tuple[float, float]) -> tuple[float, float]:

@@ -47,8 +47,18 @@ class Run(pydantic.BaseModel):
     @property
     def key(self) -> str:
         """Short name of what makes the run: runs of one key are one run."""
-        told = {"recipe": _bare(self.recipe), "seed": self.seed, "rows": self.rows, "manifest": self.manifest}
+        # Without what is at its default, so that a field that a recipe gets later makes no other run of an earlier one.
+        recipe = self.recipe.model_dump(mode="json", exclude={"name", "summary", "expects"}, exclude_defaults=True)
+        told = {"recipe": recipe, "seed": self.seed, "rows": self.rows, "manifest": self.manifest}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @staticmethod
+    def told(note: Any, recipe: Recipe) -> bool:
+        """Whether a card's or a note's recipe, as JSON, trains as this one does."""
+        try:
+            return _bare(Recipe.model_validate(note)) == _bare(recipe)
+        except pydantic.ValidationError:
+            return False
 
     def differences(self, other: Run) -> list[str]:
         """What tells two runs apart, by name."""

@@ -21,6 +21,9 @@ gives P(fake) by a slope and an offset of its own (paper: its plain verdict).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from assay.image.align import Align
 from assay.image.alter import T
 from assay.image.view import View
@@ -98,6 +101,25 @@ def small(recipe: Recipe) -> Recipe:
     )
 
 
+GLOBAL: Mapping[str, Any] = {"descend__loss__multi_scale": 0.0}
+ONE_WAY: Mapping[str, Any] = {**GLOBAL, "descend__loss__halves": ("real",)}
+PRETRAINED: Mapping[str, Any] = {"code__backbone__pretrained": True}
+
+COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "global-only": ("without the multi-scale term, both directions", GLOBAL),
+    "global-only-real-to-fake": ("without the multi-scale term, reals as anchors only", ONE_WAY),
+    "bce": ("binary cross-entropy of all views alone", {"descend__loss__bce": 1.0, "descend__loss__contrastive": 0.0}),
+    "pretrained": ("from pre-trained weights", PRETRAINED),
+    "global-only-pretrained": ("global only, both directions, from pre-trained weights", {**GLOBAL, **PRETRAINED}),
+    "global-only-real-to-fake-pretrained": (
+        "global only, reals as anchors only, from pre-trained weights",
+        {**ONE_WAY, **PRETRAINED},
+    ),
+    "local-224": ("local crops of 224 px, as in the authors' release", {"descend__crops__local": 224}),
+}
+"""The models that the paper compares CoDE with, and the release's crops: what each is, and what it changes."""
+
+
 def _native(summary: str, backbone: Backbone, size: int = 128) -> Recipe:
     """Crops at native resolution under another network: the traces that resampling would wipe out stay.
 
@@ -116,7 +138,7 @@ def _native(summary: str, backbone: Backbone, size: int = 128) -> Recipe:
 def _pocket() -> Recipe:
     """The paper's loss, and no other, under a network and views so small that minutes of one core teach it something:
     what the studies are run on where there is no GPU."""
-    thin = Backbone(name="trace_cnn", front="both", fields={"widths": (16, 32, 64, 128), "blocks": (1, 1, 1)})
+    thin = Backbone(name="trace_cnn", front="both", fields={"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]})
     recipe = _native("CoDE's loss under a very small CNN and views of 64 px, for studies without a GPU", thin, size=64)
     return recipe.set(
         descend__loss=RECIPE.descend("code").loss,
@@ -138,4 +160,4 @@ VARIANTS = {
         Backbone(name="regnety_002", front="both"),
     ),
     "pocket": _pocket(),
-}
+} | {name: RECIPE.set(summary=f"CoDE, {what}", **changes) for name, (what, changes) in COMPARED.items()}

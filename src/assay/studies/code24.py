@@ -11,22 +11,27 @@ from types import MappingProxyType
 from typing import Any
 
 from assay.learn.recipe import Backbone, Recipe
+from assay.recipes.code24 import COMPARED, PRETRAINED
 from assay.studies.study import Arm, Study
 
 VIT_TINY = "vit_tiny"
 """`--weights vit_tiny=FILE`: pre-trained weights of timm's vit_tiny_patch16_224."""
 
-GLOBAL: Mapping[str, Any] = MappingProxyType({"descend__loss__multi_scale": 0.0})
-ONE_WAY: Mapping[str, Any] = MappingProxyType({**GLOBAL, "descend__loss__halves": ("real",)})
 NO_T: Mapping[str, Any] = MappingProxyType({"descend__alter__max_ops": 0})
-ONLY_BCE: Mapping[str, Any] = MappingProxyType({"descend__loss__bce": 1e6})
-"""A million to one: the gradient is clipped and AdamW knows no scale, so nothing of the contrastive term is left."""
 
 CLIP: Mapping[str, Any] = MappingProxyType(
     {"code__view__mean": (0.48145466, 0.4578275, 0.40821073), "code__view__std": (0.26862954, 0.26130258, 0.27577711)}
 )
 
 FULL = Arm("full", "CoDE as published: global and multi-scale terms, both directions", paper="CoDE")
+
+
+def _compared(name: str, paper: str = "") -> Arm:
+    """One of the recipe's variants, as an arm; where it wants weights, `--weights vit_tiny=…` says which."""
+    what, changes = COMPARED[name]
+    weights = VIT_TINY if PRETRAINED.items() <= changes.items() else ""
+    changes = {place: value for place, value in changes.items() if place not in PRETRAINED}
+    return Arm(name, what, changes=changes, weights=weights, paper=paper)
 
 
 def _frozen(name: str, network: str, what: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Arm:
@@ -50,27 +55,11 @@ ABLATION = Study(
     table="ablation",
     arms=(
         FULL,
-        Arm("global-only", "without the multi-scale term, both directions", changes=GLOBAL),
-        Arm(
-            "global-only-real-to-fake",
-            "without the multi-scale term, reals as anchors only",
-            changes=ONE_WAY,
-            paper="w/ global only (real to fake)",
-        ),
-        Arm("full-pretrained", "CoDE from pre-trained weights", weights=VIT_TINY),
-        Arm(
-            "global-only-pretrained",
-            "without the multi-scale term, both directions, from pre-trained weights",
-            changes=GLOBAL,
-            weights=VIT_TINY,
-            paper="w/ global only (pre-trained)",
-        ),
-        Arm(
-            "global-only-real-to-fake-pretrained",
-            "without the multi-scale term, reals as anchors only, from pre-trained weights",
-            changes=ONE_WAY,
-            weights=VIT_TINY,
-        ),
+        _compared("global-only"),
+        _compared("global-only-real-to-fake", paper="w/ global only (real to fake)"),
+        _compared("pretrained"),
+        _compared("global-only-pretrained", paper="w/ global only (pre-trained)"),
+        _compared("global-only-real-to-fake-pretrained"),
     ),
     note="the paper does not say which directions its pre-trained row has; ours beside it has both",
 )
@@ -175,7 +164,7 @@ BCE = Study(
     equal="compute",
     arms=(
         FULL,
-        Arm("bce", "binary cross-entropy of all views alone", changes=ONLY_BCE, paper="ViT-T (BCE)"),
+        _compared("bce", paper="ViT-T (BCE)"),
         Arm("both", "the contrastive loss and a cross-entropy of weight 1", changes={"descend__loss__bce": 1.0}),
     ),
 )

@@ -75,7 +75,8 @@ def build(backbone: Backbone, size: int) -> Trunk:
         if backbone.name.startswith(("vit_", "test_vit")):
             fields = {"img_size": size, "dynamic_img_size": True} | fields
         try:
-            network = timm.create_model(backbone.name, pretrained=backbone.pretrained, **fields)
+            hub = backbone.pretrained and not backbone.weights
+            network = timm.create_model(backbone.name, pretrained=hub, **fields)
         except (OSError, RuntimeError, TypeError) as error:
             raise RecipeError(
                 f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "

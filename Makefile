@@ -7,7 +7,7 @@ DATA ?= data/manifest.csv
 NAME ?=
 OUT ?= .runs/$(NAME)
 
-.PHONY: demo test check format bench torture samples detector study lock clean
+.PHONY: demo test check format bench torture samples detector study studies lock clean
 
 demo: $(JUDGE)/ready ## judge the sample pictures, or IMAGE=…
 	$(JUDGE)/bin/assay scan $(IMAGE)
@@ -40,6 +40,9 @@ detector: $(DEV)/ready ## train, measure and install the detector that ships, fr
 
 study: $(DEV)/ready ## list the studies, or run NAME=… on DATA; ARGS="--quick", "--minutes 60 --seeds 3", …
 	$(DEV)/bin/assay study $(if $(NAME),$(NAME) --data $(DATA) --out $(OUT)) $(ARGS)
+
+studies: $(DEV)/ready ## run all studies on DATA, two at a time, one thread each; .runs/studies has tables and figures
+	$(DEV)/bin/python bench/studies.py $(DATA) .runs/studies $(ARGS)
 
 lock: $(DEV)/uv ## pin what the two environments hold, with hashes and without addresses
 	$(DEV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \

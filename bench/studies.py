@@ -3,7 +3,8 @@
     python bench/studies.py MANIFEST OUT [--views 57600] [--together 2] [--only code24-heads …]
 
 MANIFEST is the one that bench/gather.py writes. OUT gets manifest.csv, a folder for each study, and what the studies
-share: decoded pictures and trained runs. Run again, it goes on where it was stopped.
+share: decoded pictures and trained runs. Run again, it goes on where it was stopped. At its end summary.md has the
+figures of all of them, which docs/studies.md is written from; each study's folder has the whole tables.
 
 The studies run side by side, one thread each. Every arm is given the same number of views, or the same processor time
 where networks or views differ; the network is the pocket variant of the recipe, because the paper's ViT-Tiny at 224 px
@@ -21,11 +22,15 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import json
+import math
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from assay.data import manifest
 from assay.types import Sample
@@ -93,6 +98,7 @@ def main() -> int:
                 print("ended", name, process.returncode, flush=True)
                 failed += [name] if process.returncode else []
                 del running[name]
+    (arguments.out / "summary.md").write_text(summary(arguments.out), "utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}; their logs lie in {arguments.out}", file=sys.stderr)
     return 1 if failed else 0
@@ -109,6 +115,48 @@ def started(
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with (out / f"{name}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | threads)
+
+
+def summary(out: Path) -> str:
+    """Every study that has a report, as Markdown: figures with 95 % intervals, and each arm less the first."""
+    parts = []
+    for name, *_ in PLAN:
+        file = out / name / "report.json"
+        if file.exists():
+            told = json.loads(file.read_text("utf-8"))
+            parts += [f"## {name}", told["question"], *_summed(told)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summed(told: dict[str, Any]) -> Iterator[str]:
+    plan = told["plan"]
+    steps = ", ".join(f"{arm} {count}" for arm, count in plan["steps"].items())
+    yield f"{told['seeds']} seeds; steps: {steps}; budget {plan['amount']}, equal {plan['asked']['equal']}"
+    less = {(row["arm"], row["head"], row["condition"], row["statistic"]): row["difference"] for row in told["paired"]}
+    lines = ["| arm | head | condition | accuracy, % | AUC | AUC less the first | n |", "|---|---|---|---|---|---|---|"]
+    for row in told["figures"]:
+        where = row["arm"], row["head"], row["condition"]
+        cells = [_cell(row["figures"]["overall"], 100, 1), _cell(row["figures"]["auc"], 1, 3)]
+        cells += [_cell(less.get((*where, "auc")), 1, 3), str(row["figures"]["auc"]["n"])]
+        lines.append(f"| {' | '.join([*where, *cells])} |")
+    yield "\n".join(lines)
+    if told["left_out"]:
+        lines = ["| arm | head | condition | value | balanced accuracy, % | n |", "|---|---|---|---|---|---|"]
+        for row in told["left_out"]:
+            cells = [row[key] for key in ("arm", "head", "condition", "value")]
+            cells += [_cell(row["balanced_accuracy"], 100, 1), str(row["balanced_accuracy"]["n"])]
+            lines.append(f"| {' | '.join(cells)} |")
+        yield "\n".join(lines)
+    if told["missing"]:
+        yield "\n".join(f"- {line}" for line in told["missing"])
+
+
+def _cell(figure: dict[str, Any] | None, factor: float, digits: int) -> str:
+    if figure is None or figure["value"] is None:
+        return "–"
+    value, low, high = (math.nan if figure[key] is None else factor * figure[key] for key in ("value", "low", "high"))
+    spread = f" ±{factor * figure['spread']:.{digits}f}" if figure.get("spread") is not None else ""
+    return f"{value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f}){spread}"
 
 
 def columned(samples: list[Sample]) -> list[Sample]:

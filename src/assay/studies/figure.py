@@ -22,6 +22,8 @@ COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8a5a9e", "#b8860b", "#4a4a4a", "#d
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 760, 250, 30, 22, 64
 PANEL, GAP = 180, 70
+NEAR = 60
+"""Where the axes begin in a figure without names beside them."""
 _STYLE = 'font-family="sans-serif" font-size="12"'
 
 
@@ -119,34 +121,39 @@ def _parameters(tables: Tables) -> str:
     heads = [head for head in study.heads if any(_any(tables, arm, head, [CLEAN]) for arm in sizes)]
     body = []
     for place, head in enumerate(heads):
-        body += _key(LEFT + 160 * place, 47, COLOURS[place % len(COLOURS)], head)
+        body += _key(NEAR + 160 * place, 47, COLOURS[place % len(COLOURS)], head)
     bottom = TOP + 2 * PANEL
 
     def up(percent: float) -> float:
         return bottom - 2 * PANEL * percent / 100
 
     for percent in range(0, 101, 20):
-        body.append(_stroke(LEFT, up(percent), WIDTH - RIGHT, up(percent), "#dddddd"))
-        body.append(_text(LEFT - 10, up(percent) + 4, f"{percent}", "end"))
+        body.append(_stroke(NEAR, up(percent), WIDTH - RIGHT, up(percent), "#dddddd"))
+        body.append(_text(NEAR - 10, up(percent) + 4, f"{percent}", "end"))
     if not sizes:
         return _page(tables, bottom, body)
-    low, high = math.log10(min(sizes.values())) - 0.1, math.log10(max(sizes.values())) + 0.1
-    named: list[float] = []
+    low, high = math.log10(min(sizes.values())), math.log10(max(sizes.values()))
+    ends: list[float] = []
+    x = -math.inf
     for arm, millions in sorted(sizes.items(), key=lambda item: item[1]):
-        x = LEFT + (math.log10(millions) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        share = (math.log10(millions) - low) / ((high - low) or 1)
+        # Networks of one size stand side by side.
+        x = max(NEAR + 20 + share * (WIDTH - NEAR - RIGHT - 190), x + 6 * len(heads) + 8)
         for shift, colour, head in zip(_shifts(len(heads)), COLOURS, heads, strict=False):
             mine = tables.figures.get(Series(arm, head, CLEAN))
             if mine is not None:
                 found = mine["overall"].interval
                 body.append(_stroke(x + shift, up(100 * found.low), x + shift, up(100 * found.high), colour))
                 body.append(f'<circle cx="{x + shift:.1f}" cy="{up(100 * found.value):.1f}" r="3.5" fill="{colour}"/>')
-        # Names of networks of nearly one size stand below each other.
-        row = sum(x - other < 90 for other in named)
-        named.append(x)
+        # A name goes into the first line where it has room.
+        name, ends = f"{arm} · {millions:.1f} M", [*ends, -math.inf]
+        row = next(row for row, end in enumerate(ends) if end < x)
+        ends[row] = x + 10 + 7 * len(name)
         body.append(_stroke(x, bottom, x, bottom + 6 + 16 * row, "#dddddd"))
-        body.append(_text(x, bottom + 16 * (row + 1), f"{arm} · {millions:.1f} M", "middle"))
-    bottom += 16 * (len(named) + 1)
-    body.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom, "accuracy at one half, %, against parameters", "middle"))
+        body.append(_text(x, bottom + 16 * (row + 1) + 4, name))
+    bottom += 16 * (1 + sum(end > -math.inf for end in ends)) + 20
+    told = "accuracy at one half, %, without transforms, against parameters (logarithmic)"
+    body.append(_text((NEAR + WIDTH - RIGHT) / 2, bottom, told, "middle"))
     return _page(tables, bottom + 20, body)
 
 

@@ -476,3 +476,12 @@ def test_judging_needs_none_of_the_libraries_of_learning(bundle_folder):
     command = [sys.executable, "-c", textwrap.dedent(program), str(bundle_folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.stdout.strip(), done.stderr) == ("fake", "")
+
+
+def test_pictures_are_embedded_once_for_all_heads(detector, flat, monkeypatch):
+    prepared = [detector.prepare(flat(value)) for value in (10, 200)]
+    expected = [verdict.to_dict() for verdict in detector.judge_prepared(prepared)]
+    embeddings = detector.embed_prepared(prepared)
+    monkeypatch.setattr(Engine, "run", None)
+    assert [verdict.to_dict() for verdict in detector.judge_embedded(prepared, embeddings)] == expected
+    assert detector.embed_prepared([]) == {}

@@ -29,6 +29,9 @@ DISAGREE = 0.5
 
 Raws = npt.NDArray[np.float64]
 
+Embeddings = dict[tuple[str, View], npt.NDArray[np.float32]]
+"""For each trunk and view: (crops of all pictures that have the view, in their order; dim)."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
@@ -238,14 +241,27 @@ class Detector:
 
     def judge_prepared(self, pictures: Sequence[Prepared]) -> list[Verdict]:
         """Verdicts on prepared pictures, in their order; each trunk runs once over the crops of all of them."""
+        return self.judge_embedded(pictures, self.embed_prepared(pictures))
+
+    def embed_prepared(self, pictures: Sequence[Prepared]) -> Embeddings:
+        """What each trunk makes of the crops of prepared pictures."""
+        found: Embeddings = {}
+        for trunk, view in self._runs:
+            crops = [picture.crops[view] for picture in pictures if view in picture.crops]
+            if crops:
+                found[trunk, view] = self._embed(self._engines[trunk], view, crops)
+        return found
+
+    def judge_embedded(self, pictures: Sequence[Prepared], embeddings: Embeddings) -> list[Verdict]:
+        """Verdicts on pictures whose embeddings are there: `embed_prepared` of this detector, or of one that judges by
+        another head of the same bundle."""
         raws: list[dict[str, Raws]] = [{} for _ in pictures]
         for (trunk, view), streams in self._runs.items():
             rows = [row for row, picture in enumerate(pictures) if view in picture.crops]
             if not rows:
                 continue
-            crops = [pictures[row].crops[view] for row in rows]
-            embedding = self._embed(self._engines[trunk], view, crops)
-            ends = np.cumsum([len(part) for part in crops])[:-1]
+            embedding = embeddings[trunk, view]
+            ends = np.cumsum([len(pictures[row].crops[view]) for row in rows])[:-1]
             for stream in streams:
                 for row, part in zip(rows, np.split(self.head(stream.name).raw(embedding), ends), strict=True):
                     raws[row][stream.name] = part.reshape(len(pictures[row].frame_numbers), -1)

@@ -18,7 +18,7 @@ from assay.errors import InputError, OutputError
 from assay.image.decode import decode
 from assay.image.fingerprint import perceptual_hash
 from assay.measure.evaluate import Progress, Trouble
-from assay.types import Pixels, Sample
+from assay.types import Sample
 
 if TYPE_CHECKING:
     from assay.image.view import View
@@ -131,8 +131,9 @@ def gather(
         failures += [answer for answer in answers if isinstance(answer, Trouble)]
         looked = [answer for answer in answers if isinstance(answer, _Looked)]
         seen += sum(one.seen for one in looked)
-        for (_, view), run in runs.items():
-            _embed(detector, view, run, looked)
+        embeddings = detector.embed_prepared([one.prepared for one in looked])
+        for key, run in runs.items():
+            _take(key[1], run, looked, embeddings.get(key))
         done += len(answers)
         if progress is not None:
             progress("embedding", done, len(samples))
@@ -216,8 +217,8 @@ def _look(detector: Detector, sample: Sample) -> _Looked | Trouble:
     return _Looked(sample, detector.cut(picture, sample.place), why is not None)
 
 
-def _embed(detector: Detector, view: View, run: _Run, looked: Sequence[_Looked]) -> None:
-    """Run one trunk over the crops of a batch."""
+def _take(view: View, run: _Run, looked: Sequence[_Looked], embeddings: npt.NDArray[np.float32] | None) -> None:
+    """Of each picture of a batch that has the view, the mean over its crops' embeddings; why the others have none."""
     there: list[_Looked] = []
     for one in looked:
         if view in one.prepared.crops:
@@ -225,16 +226,10 @@ def _embed(detector: Detector, view: View, run: _Run, looked: Sequence[_Looked])
         else:
             reason = view.why_not(one.prepared.width, one.prepared.height)
             run.absent.append(Trouble(one.sample.place, "not_applicable", reason))
-    if not there:
+    if embeddings is None:
         return
-    crops: list[Pixels] = [one.prepared.crops[view] for one in there]
-    whole = np.concatenate(crops)
-    engine = detector.engine(run.streams[0])
-    # Part by part: as float32 tensors the crops take four times the memory.
-    starts = range(0, len(whole), engine.crops)
-    found = np.concatenate([engine.run(view.tensor(whole[start : start + engine.crops])) for start in starts])
-    ends = np.cumsum([len(part) for part in crops])[:-1]
-    for one, part in zip(there, np.split(found, ends), strict=True):
+    ends = np.cumsum([len(one.prepared.crops[view]) for one in there])[:-1]
+    for one, part in zip(there, np.split(embeddings, ends), strict=True):
         vector = part.mean(axis=0, dtype=np.float64).astype(np.float32)
         if np.isfinite(vector).all():
             run.rows.append(one)

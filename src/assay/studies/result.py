@@ -197,9 +197,10 @@ def _judged(
     for start, batch in _batches(samples):
         prepared = [_prepared(cut, sample, condition) for sample in batch]
         there = [each for each in prepared if each is not None]
+        # The heads of a bundle have views and trunk in common, so what one detector cut and embedded serves the others.
+        embeddings = cut.embed_prepared(there)
         for head, detector in detectors.items():
-            # The views of a bundle's heads are the same, so what one detector cut serves the others.
-            verdicts = iter(detector.judge_prepared(there))
+            verdicts = iter(detector.judge_embedded(there, embeddings))
             found[head] += [None if each is None else _finite(next(verdicts).score) for each in prepared]
         if progress is not None:
             progress(name, start + len(batch), len(samples))

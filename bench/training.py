@@ -17,6 +17,7 @@ does not depend on what they show. On a GPU the clock is read when the GPU is do
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -25,14 +26,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay.learn import tiles
+from assay.learn import memory, tiles
 from assay.learn.batches import Batches
 from assay.learn.descend import Machine, Training
 from assay.learn.recipe import Recipe, find
@@ -54,14 +54,18 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="loader processes")
     parser.add_argument("--steps", type=int, default=6, help="in a row with loader processes")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--give-back", action="store_true", help="let the C library give memory back to the system")
     asked = parser.parse_args()
+    if asked.give_back:
+        memory.keep = functools.cache(lambda: False)
     recipe = find(asked.recipe, asked.size)
     for setting in asked.set:
         place, _, value = setting.partition("=")
         recipe = recipe.with_field(place, value)
     with tempfile.TemporaryDirectory() as scratch:
         found = measured(recipe, Machine.here(asked.device, asked.workers), Path(scratch), asked.steps, asked.rounds)
-    told = {"recipe": asked.recipe, "size": asked.size, "set": asked.set, "rounds": asked.rounds} | found
+    told = {"recipe": asked.recipe, "size": asked.size, "set": asked.set, "rounds": asked.rounds}
+    told |= {"gives_memory_back": asked.give_back} | found
     show(told)
     print(json.dumps(told))
     return 0
@@ -92,7 +96,7 @@ def measured(recipe: Recipe, machine: Machine, scratch: Path, steps: int, rounds
     clock = _clock(machine.device)
     rows: list[dict[str, float]] = []
     for number in range(rounds):
-        making = clock(partial(batches.__getitem__, number + 1))
+        making = clock(functools.partial(batches.__getitem__, number + 1))
         step = clock(lambda: last.advance(batch))
         forward = clock(lambda: last.loss(batch, 0))
         contiguous = clock(lambda: plain.advance(batch))

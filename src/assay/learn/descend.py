@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from assay.errors import RecipeError
 from assay.image.view import View
+from assay.learn import memory
 from assay.learn.batches import Batch, Batches
 from assay.learn.flow import Flow
 from assay.learn.nn.backbones import Trunk, build
@@ -115,6 +116,8 @@ class Training:
     """
 
     def __init__(self, stream: Stream, stage: Descend, machine: Machine, *, seed: int, total: int) -> None:
+        if machine.device == "cpu":
+            memory.keep()
         torch.manual_seed(seed)
         self.stream, self.stage, self.machine, self.seed, self.total = stream, stage, machine, seed, total
         trunk: Trunk = build(stream.backbone, stream.view.size).to(machine.device)

@@ -57,6 +57,12 @@ EQUAL = ("--equal", "compute")
 MINUTES = (*EQUAL, "--minutes", "3")
 """For the study whose first arm is ViT-Tiny, which takes three times as long for as many views."""
 
+
+def arms(*names: str) -> tuple[str, ...]:
+    """Options that name some arms of a study."""
+    return tuple(word for name in names for word in ("--arm", name))
+
+
 PLAN: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("code24-ablation", 3, ()),
     ("code24-backbone", 1, MINUTES),
@@ -64,12 +70,12 @@ PLAN: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("code24-bce", 1, EQUAL),
     ("code24-heads", 3, ()),
     ("code24-transforms", 1, ()),
-    ("code24-crops", 1, EQUAL),
-    ("code24-domains", 1, ()),
+    ("code24-domains", 1, arms("all", "without-faces", "without-places")),
     ("code24-compression", 1, ()),
     ("code24-foundation", 1, ()),
+    ("code24-crops", 1, (*EQUAL, *arms("full", "local-64-of-224", "local-224-of-224", "one-to-one"))),
 )
-"""Study, seeds, options."""
+"""Study, seeds, options. Where arms are named, the others are left for a longer run (--all)."""
 
 
 def main() -> int:
@@ -78,6 +84,7 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--views", type=int, default=57_600, help="for each arm (300 steps of 24 pairs, 4 views each)")
     parser.add_argument("--together", type=int, default=2, help="studies that run at the same time")
+    parser.add_argument("--all", action="store_true", help="run every arm of every study, also those left out here")
     parser.add_argument("--only", action="append", help="a study; may be repeated")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -90,6 +97,8 @@ def main() -> int:
     while waiting or running:
         while waiting and len(running) < arguments.together:
             name, seeds, options = waiting.popleft()
+            if arguments.all and "--arm" in options:
+                options = options[: options.index("--arm")]
             running[name] = started(name, seeds, options, table, arguments.views, arguments.out)
             print("started", name, flush=True)
         time.sleep(1)

@@ -23,7 +23,6 @@ import argparse
 import collections
 import dataclasses
 import json
-import math
 import os
 import subprocess
 import sys
@@ -163,9 +162,10 @@ def _summed(told: dict[str, Any]) -> Iterator[str]:
 def _cell(figure: dict[str, Any] | None, factor: float, digits: int) -> str:
     if figure is None or figure["value"] is None:
         return "–"
-    value, low, high = (math.nan if figure[key] is None else factor * figure[key] for key in ("value", "low", "high"))
-    spread = f" ±{factor * figure['spread']:.{digits}f}" if figure.get("spread") is not None else ""
-    return f"{value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f}){spread}"
+    text = f"{factor * figure['value']:.{digits}f}"
+    if figure["low"] is not None:
+        text += f" ({factor * figure['low']:.{digits}f}–{factor * figure['high']:.{digits}f})"
+    return text + (f" ±{factor * figure['spread']:.{digits}f}" if figure.get("spread") is not None else "")
 
 
 def columned(samples: list[Sample]) -> list[Sample]:

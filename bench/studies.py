@@ -72,7 +72,7 @@ PLAN: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("code24-domains", 1, arms("all", "without-faces", "without-places")),
     ("code24-compression", 1, ()),
     ("code24-foundation", 1, ()),
-    ("code24-crops", 1, (*EQUAL, *arms("full", "local-64-of-224", "local-224-of-224", "one-to-one"))),
+    ("code24-crops", 1, arms("full", "local-224-of-224", "one-to-one")),
 )
 """Study, seeds, options. Where arms are named, the others are left for a longer run (--all)."""
 

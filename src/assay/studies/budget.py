@@ -7,7 +7,8 @@ Two ways, both *ours*:
 - "compute": every arm gets the same seconds of processor time, for questions that are asked at equal cost. Seconds
   become steps before training, by the processor time (not the clock: it stands still while other work runs) that a few
   steps take in this process, their batches included. What a run then really took is reported beside it. On a GPU the
-  clock is taken instead.
+  clock is taken instead. Processor time, too, grows by a third or so while other work shares caches and memory: give
+  such a study the machine to itself.
 
 Either way the number of steps is fixed and written down before an arm begins, so that a run that was killed goes on to
 the same end.

@@ -111,8 +111,7 @@ CROPS = Study(
             changes={"descend__crops__global_area": (0.7, 1.0)},
         ),
     ),
-    equal="compute",
-    note="at equal compute: larger and further local crops cost time, and those arms take fewer steps",
+    note="views are counted, not pixels: a larger local crop costs more time for the same number",
 )
 
 UNSEEN = Study(

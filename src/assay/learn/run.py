@@ -57,7 +57,7 @@ class Run(pydantic.BaseModel):
         """Whether a card's or a note's recipe, as JSON, trains as this one does."""
         try:
             return _bare(Recipe.model_validate(note)) == _bare(recipe)
-        except pydantic.ValidationError:
+        except (pydantic.ValidationError, RecipeError):
             return False
 
     def differences(self, other: Run) -> list[str]:

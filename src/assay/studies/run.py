@@ -207,7 +207,6 @@ def run(
         settings,
         weights,
         shared or out,
-        shared is not None,
         workers,
         device,
         console or Console(stderr=True),
@@ -251,7 +250,6 @@ class _Runner:
     settings: Mapping[str, str]
     weights: Mapping[str, str]
     common: Path
-    shares: bool
     workers: int
     device: str
     console: Console
@@ -303,7 +301,7 @@ class _Runner:
 
     def home(self, folder: Path, recipe: Recipe, rows: Table, seed: int) -> Path:
         """Where a run is trained."""
-        if not self.shares:
+        if self.common == self.out:
             return folder
         return self.common / "runs" / Run.of(recipe, learning_rows(rows), seed).key
 

@@ -147,7 +147,7 @@ def _first_batch(file: Path) -> str:
     rows = learning_rows(manifest.read(file, check=False))["train"]
     stage = Descend(stream="code", decode="always", pairs=32)
     batch = next(Flow(rows, stage, 224, seed=0).stream(0, 1, workers=0))
-    return f"{len(batch['clean'])} pictures, {len(batch)} views each"
+    return f"{len(batch.views['clean'])} pictures, {len(batch.views)} views each"
 
 
 if __name__ == "__main__":

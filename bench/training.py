@@ -121,7 +121,7 @@ def measured(recipe: Recipe, machine: Machine, scratch: Path, steps: int, rounds
         "network": stream.backbone.name,
         "parameters": sum(p.numel() for p in last.trunk.parameters()),
         "pictures_a_step": pictures,
-        "views_a_step": sum(len(views) for views in batch.values()),
+        "views_a_step": sum(len(views) for views in batch.views.values()),
         "operations_a_step": operations,
         "machine": _machine(machine),
         "figures": {

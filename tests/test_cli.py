@@ -586,6 +586,14 @@ def test_an_evaluation_is_one_json_object(data: str) -> None:
     assert found["controls"]
 
 
+def test_an_evaluation_audits_the_columns_it_is_given(data: str) -> None:
+    [found] = lines(evaluate("--data", data, "--by", "format", "--by", "camera*split", "--json").stdout)
+    assert set(found["fairness"]["camera*split"]["groups"]) == {"c0*test", "c1*test", "c2*test"}
+    assert found["fairness"]["format"]["groups"]["PNG"]["n_real"] == 8
+    assert "NOT APPLIED" in evaluate("--data", data, "--by", "camera").stdout
+    assert "no column called 'camra'; did you mean camera" in evaluate("--data", data, "--by", "camra", code=2).stderr
+
+
 def test_an_evaluation_is_a_report_for_people(data: str) -> None:
     text = evaluate("--data", data).stdout
     assert "where 1 picture in 100 is fake" in text.replace("\n", " ")

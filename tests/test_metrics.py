@@ -214,6 +214,23 @@ def test_wilsons_interval_of_none_or_all_is_not_a_point() -> None:
         metrics.wilson(5, 4)
 
 
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 30), (7, 20), (29, 30), (3, 5000), (41_000, 50_000)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+def test_the_exact_interval_is_clopper_and_pearsons(successes: int, n: int, confidence: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
+    found = metrics.exact(successes, n, confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (found.value, found.n) == (successes / n, n)
+
+
+def test_the_exact_interval_of_nothing_is_not_defined() -> None:
+    assert math.isnan(metrics.exact(0, 0).low)
+    for successes in (-1, 5):
+        with pytest.raises(ValueError, match="successes of 4"):
+            metrics.exact(successes, 4)
+
+
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [

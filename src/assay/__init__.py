@@ -28,6 +28,7 @@ def load(
     name_or_folder: str | os.PathLike[str] | None = None,
     *,
     head: str | None = None,
+    vote: str | None = None,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Detector:
@@ -35,19 +36,22 @@ def load(
 
     Args:
         name_or_folder: the name of an installed detector, or a bundle's folder; None for the default detector.
-        head: the kind of head that judges, where the detector has several: "linear", "nearest" or "one_class". None
-            takes the default one. Each has its own threshold and doubt band.
+        head: the kind of head that judges, where the detector has several: "linear", "nearest", "one_class" or
+            "mlp". None takes the default one. Each has its own threshold and doubt band.
+        vote: how its streams vote, where it has several: "modified_majority", "majority", "mean", "plain_mean", "best",
+            or the name of a stream that judges alone. None takes the default rule.
         threads: cores for one run of a network; None for all physical ones.
         device: "auto" takes a CUDA GPU where ONNX Runtime has one, "cpu" and "cuda" insist.
 
     Raises:
-        errors.BundleError: there is no such detector, it has no such head, or its folder is torn, tampered with or of
+        errors.BundleError: there is no such detector, it has no such head or rule, or its folder is torn, tampered with or of
             another version.
         errors.AssayError: kind "device": "cuda" was asked for and is not there.
     """
     from assay.judge import bundle, detector
 
-    return detector.Detector(bundle.read(bundle.find(name_or_folder)), head=head, threads=threads, device=device)
+    read = bundle.read(bundle.find(name_or_folder))
+    return detector.Detector(read, head=head, vote=vote, threads=threads, device=device)
 
 
 def __getattr__(name: str) -> Any:

@@ -93,6 +93,35 @@ def test_machines_get_the_object_that_is_written(bundle_folder: Path, table: Pat
     assert again.stdout == told.stdout
 
 
+def test_whether_fakes_form_one_manifold_is_told_for_each_stream(
+    bundle_folder: Path, table: Path, tmp_path: Path
+) -> None:
+    told = run(bundle_folder, "--data", table, "--out", tmp_path / "view", "--most", 0)
+    words = " ".join(told.stdout.split())
+    found = json.loads((tmp_path / "view" / "embedding.json").read_text())["streams"]["grey"]["manifold"]
+    assert (found["n"], found["generators"]) == (24, 2)
+    assert found["sign"] in words
+    neighbours = found["metrics"]["neighbours"]
+    between = f"{neighbours['low']:.3f} to {neighbours['high']:.3f}"
+    assert f"5 nearest fakes, of the same generator {neighbours['value']:.3f} {between} 24" in words
+    assert words.count("silhouette of the generator") == 1
+    told = run(bundle_folder, "--data", table, "--out", tmp_path / "view", "--most", 0, "--split", "test")
+    assert "it takes 20 fakes, of two or more named generators" in " ".join(told.stdout.split())
+
+
+def test_fakes_without_a_named_generator_leave_the_question_open(
+    bundle_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    for rows, why in ((samples, "no fake's generator is named"), (samples[::2], "there are no fakes")):
+        unnamed = [Sample(row.place, row.label, source=row.source) for row in rows]
+        manifest.write(tmp_path / "unnamed.csv", unnamed)
+        told = run(bundle_folder, "--data", tmp_path / "unnamed.csv", "--out", tmp_path / "view", "--most", 0)
+        assert told.exit_code == 0
+        assert f"one manifold or a cluster for each method: not measured: {why}" in " ".join(told.stdout.split())
+        found = json.loads((tmp_path / "view" / "embedding.json").read_text())
+        assert found["streams"]["grey"]["manifold"] == {"skipped": why}
+
+
 def test_overlap_is_named_in_words(bundle_folder: Path, samples: list[Sample], tmp_path: Path) -> None:
     shuffled = np.random.default_rng(1).permutation(48)
     rows = [Sample(row.place, Label(int(n % 2)), source=row.source) for n, row in zip(shuffled, samples, strict=True)]
@@ -144,7 +173,8 @@ def test_the_picture_holds_at_most_so_many_rows_of_classes_alike(
 def test_without_scikit_learn_a_picture_names_the_extra_before_any_work_and_figures_go_without(
     bundle_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for name in ("sklearn", "sklearn.cluster"):
+        monkeypatch.setitem(sys.modules, name, None)
     told = run(bundle_folder, "--data", table, "--out", tmp_path / "view")
     assert (told.exit_code, told.stdout) == (2, "")
     assert 'pip install "assay[measure]"' in told.stderr
@@ -153,6 +183,9 @@ def test_without_scikit_learn_a_picture_names_the_extra_before_any_work_and_figu
     told = run(bundle_folder, "--data", table, "--out", tmp_path / "view", "--most", 0)
     assert told.exit_code == 0
     assert {path.name for path in (tmp_path / "view").iterdir()} == {"embedding.json", "grey.npz"}
+    assert 'not measured: clustering the fakes needs an extra: pip install "assay[measure]"' in " ".join(
+        told.stdout.split()
+    )
 
 
 def test_a_view_without_a_picture_leaves_none_of_an_earlier_one(

@@ -173,6 +173,77 @@ def test_a_column_that_no_row_has_is_refused_before_any_work(detector, samples) 
     assert detector.asked == []
 
 
+def test_each_column_asked_for_is_audited_at_the_detectors_own_threshold(detector, samples, put) -> None:
+    green = np.zeros((64, 64, 3), np.uint8)
+    green[..., 1] = np.random.default_rng(0).integers(120, 255, (64, 64))
+    Image.fromarray(green).save(Path(samples[0].place).parent / "green.png")
+    odd = Sample(str(Path(samples[0].place).parent / "green.png"), Label.REAL, groups={"kind": "crop"})
+    found = evaluate(detector, [odd, *samples], by=["kind", "generator", "kind"], **QUICK)
+    labels, scores = scores_of(detector, samples)
+    assert list(found.fairness) == ["kind", "generator"]
+    assert list(evaluate(detector, samples, **QUICK).fairness) == []
+    parts = found.fairness["kind"].groups
+    for name in ("crop", "whole"):
+        inside = np.array([sample.groups["kind"] == name for sample in samples])
+        assert parts[name].fpr.value == pytest.approx(np.mean(scores[inside & (labels == 0)] >= 0.6))
+        assert parts[name].fnr.value == pytest.approx(np.mean(scores[inside & (labels == 1)] < 0.6))
+    inside = np.array([sample.groups["kind"] == "crop" for sample in samples])
+    unsure = ((scores >= 0.5) & (scores < 0.6) & inside).sum()
+    assert (parts["crop"].n_real, parts["crop"].uncertain) == (4, pytest.approx((unsure + 1) / 9))
+    assert found.groups["kind"] == evaluate(detector, samples, by=["kind"], **QUICK).groups["kind"]
+    whole = scores[~inside & (labels == 0)]
+    assert parts["whole"].own.threshold == metrics.threshold_at_fpr(whole, 0.05)
+    assert found.fairness["generator"].groups["(not named)"].n_real == 24
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["fairness"]["kind"]["gaps"]["fpr"] is None
+
+
+def test_the_format_needs_no_column_and_a_column_of_that_name_wins(detector, put: Callable[..., Sample]) -> None:
+    rows = [put(f"{n}.{'jpg' if n % 3 else 'png'}", 0.3 + 0.1 * (n % 4), Label(n % 2)) for n in range(12)]
+    found = evaluate(detector, rows, by=["format"], **QUICK)
+    sizes = {name: (part.n_real, part.n_fake) for name, part in found.fairness["format"].groups.items()}
+    assert sizes == {"JPEG": (4, 4), "PNG": (2, 2)}
+    assert set(found.groups["format"]) == {"JPEG", "PNG"}
+    named = [dataclasses.replace(row, groups={"format": "raw"}) for row in rows]
+    assert list(evaluate(detector, named, by=["format"], **QUICK).fairness["format"].groups) == ["raw"]
+
+
+def test_columns_joined_by_a_star_are_crossed_and_a_row_that_lacks_one_is_not_named(detector, samples) -> None:
+    cells = [("f", "old"), ("f", "young"), ("m", "old"), ("m", "")]
+    rows = [
+        dataclasses.replace(sample, groups=dict(zip(("sex", "age"), cells[number % 4], strict=True)))
+        for number, sample in enumerate(samples)
+    ]
+    found = evaluate(detector, rows, by=["sex*age", "sex * format"], **QUICK)
+    sizes = {name: part.n_real for name, part in found.fairness["sex*age"].groups.items()}
+    assert sizes == {"f*old": 6, "f*young": 6, "m*old": 6, "(not named)": 6}
+    assert set(found.groups["sex*age"]) == set(sizes)
+    assert set(found.fairness["sex * format"].groups) == {"f*PNG", "m*PNG"}
+    with pytest.raises(ManifestError, match="no column called 'agee'; did you mean age"):
+        evaluate(detector, rows, by=["sex*agee"], **QUICK)
+
+
+def test_a_star_in_a_cell_merges_no_crossings(detector, samples) -> None:
+    cells = [{"x": "a*b", "y": "c"}, {"x": "a", "y": "b*c"}]
+    rows = [dataclasses.replace(sample, groups=cells[number % 2]) for number, sample in enumerate(samples)]
+    assert len(evaluate(detector, rows, by=["x*y"], **QUICK).fairness["x*y"].groups) == 2
+
+
+def test_a_row_that_fails_shifts_no_other_rows_group(detector, samples, tmp_path: Path) -> None:
+    plain = evaluate(detector, samples, by=["kind", "kind*source"], **QUICK)
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    broken = Sample(str(tmp_path / "broken.png"), Label.REAL, groups={"kind": "other"})
+    found = evaluate(detector, [broken, *samples], by=["kind", "kind*source"], **QUICK)
+    assert found.fairness == plain.fairness
+    assert found.groups == plain.groups
+
+
+def test_any_column_that_is_filled_can_be_asked_for(detector, samples) -> None:
+    rows = [dataclasses.replace(sample, subject=f"s{number % 2}") for number, sample in enumerate(samples)]
+    assert set(evaluate(detector, rows, by=["subject"], **QUICK).fairness["subject"].groups) == {"s0", "s1"}
+    with pytest.raises(ManifestError, match="no column called 'subject'"):
+        evaluate(detector, samples, by=["subject"], **QUICK)
+
+
 def test_the_controls_stand_beside_the_figures(detector, put: Callable[..., Sample]) -> None:
     random = np.random.default_rng(0)
     rows = [

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from assay.measure import report
 from assay.measure.evaluate import Evaluation, Trouble, evaluate
+from assay.measure.fairness import audit
 from assay.measure.robustness import CONDITIONS, robustness
 from assay.types import Label, Sample
 
@@ -48,6 +49,35 @@ def test_the_text_holds_groups_controls_alterations_and_failures(evaluation: Eva
     assert "16 px thumbnail classifier" in text
     assert any("broken.png: " in line and "not a" in line for line in text.splitlines())
     assert "* fewer than 20 rows" in text
+
+
+def test_the_audit_shows_errors_gaps_warnings_and_what_is_not_applied(detector, samples: list[Sample]) -> None:
+    rows = [
+        dataclasses.replace(sample, groups={"sex": "f" if n % 24 < 21 else "m"}) for n, sample in enumerate(samples)
+    ]
+    measured = evaluate(detector, rows, by=["sex", "generator"], rounds=20)
+    found = report.text(measured, width=200)
+    part = measured.fairness["sex"].groups["f"]
+    assert "fairness by sex: errors at the detector's threshold" in found
+    assert f"{100 * part.fpr.value:.1f} % ({100 * part.fpr.low:.1f} % to {100 * part.fpr.high:.1f} %)" in found
+    assert "%) *" in found
+    assert 'false-positive rate: fewer than 20 reals, too few to say, in "m" (3)' in found
+    assert "fairness by sex: thresholds for 5.0 % FPR in each group, NOT APPLIED" in found
+    assert "a decision for people, and often unlawful" in found.replace("\n", " ")
+    assert f"{part.own.threshold:.3f}" in found
+    assert "nan" not in found.lower()
+    assert "## fairness by sex: largest gaps" in report.markdown(measured)
+
+
+def test_the_audits_gaps_stand_with_their_ends(evaluation: Evaluation) -> None:
+    labels, groups = [0, 1] * 60, ["low"] * 60 + ["high"] * 60
+    calls = [0, 1] * 30 + [1, 1] * 20 + [0, 0] * 10
+    found = dataclasses.replace(evaluation, fairness={"k\x1b[2J": audit(labels, groups, called=calls, rounds=0)})
+    lines = [" ".join(line.split()) for line in report.text(found, width=160).splitlines()]
+    assert any(line.startswith("false-positive rate 66.7 % ") and line.endswith(" 0.00 low high") for line in lines)
+    assert any(line.startswith("false-negative rate 33.3 % ") for line in lines)
+    assert "equalized odds 66.7 % 0.00" in lines
+    assert not any("NOT APPLIED" in line or "\x1b" in line for line in lines)
 
 
 def test_plain_text_is_aligned_and_without_colour(evaluation: Evaluation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,8 @@ from assay.cli.shell import SOME_FAILED, Json, Quiet, say, seen, stages
 from assay.errors import OutputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from assay.measure.gather import Gathered
     from assay.measure.overview import Overview
     from assay.metrics import Interval
@@ -34,6 +36,14 @@ _WORDS = {
     "overlap": "overlap: rows among the other class",
     "silhouette_label": "silhouette of the label",
     "silhouette_generator": "silhouette of the generator, among fakes",
+    "purity": "purity of the fakes' clusters by generator",
+    "purity_by_chance": "  by chance",
+    "mutual_information": "  mutual information, adjusted",
+    "purity_at_generators": "purity with a cluster for each generator",
+    "purity_at_generators_by_chance": "  by chance",
+    "mutual_information_at_generators": "  mutual information, adjusted",
+    "neighbours": "5 nearest fakes, of the same generator",
+    "neighbours_by_chance": "  by chance",
 }
 
 
@@ -48,13 +58,13 @@ def embedding(
         int, typer.Option(min=0, help="Rows in the t-SNE picture at most, half of each class; 0 for no picture.")
     ] = 2000,
     perplexity: Annotated[float, typer.Option(min=1, help="Of the t-SNE; at most a third of its rows is used.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Of the t-SNE, its rows and the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the t-SNE, its rows, clusters and the intervals.")] = 0,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds of the intervals.")] = 1000,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Look at a detector's embedding: do real and fake lie apart in it, and which generators do?
+    """Look at a detector's embedding: do real and fake lie apart in it, and is there a cluster for each generator?
 
     Writes the embeddings of every picture (.npz), figures with intervals, and t-SNE pictures by label and by generator
     (SVG), for each stream. Rows the detector was made with are marked and counted, not refused: this is a view, not a
@@ -131,9 +141,7 @@ def _folder(out: str) -> Path:
 
 
 def _show(found: Gathered, views: Sequence[Overview]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
@@ -143,11 +151,7 @@ def _show(found: Gathered, views: Sequence[Overview]) -> None:
         figures = view.figures
         console.print()
         console.print(Text(_counts(view)))
-        table = Table(box=box.SIMPLE_HEAD)
-        for number, column in enumerate(("", "value", "95 % interval", "rows")):
-            table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-        for metric, interval in figures.metrics.items():
-            table.add_row(_WORDS[metric], *_cells(interval))
+        table = _table(figures.metrics)
         for name, generator in figures.generators.items():
             mark = " *" if generator.small else ""
             # Text, because a generator's name may hold what rich takes for markup.
@@ -158,12 +162,31 @@ def _show(found: Gathered, views: Sequence[Overview]) -> None:
             console.print(Text("* fewer than 20 fakes: means little"))
         console.print(Text(f"linear probe: {figures.fitted}"))
         console.print(Text(figures.sign, style="bold red" if figures.overlapping else ""))
+        if isinstance(view.manifold, str):
+            console.print(Text(f"one manifold or a cluster for each method: not measured: {view.manifold}"))
+        else:
+            # The table above holds the silhouette already.
+            among = {name: found for name, found in view.manifold.metrics.items() if name not in figures.metrics}
+            console.print(_table(among))
+            console.print(Text(view.manifold.sign))
         if view.drawn:
             console.print(Text(f"t-SNE of {view.drawn} rows, perplexity {view.perplexity:.3g}, seed {view.seed}"))
     console.print()
     console.print(Text(seen_line(found), style="bold" if found.seen else ""))
     for trouble in found.failures[:_LISTED]:
         console.print(Text(seen(f"  {trouble.place}: {trouble.message}")), soft_wrap=True)
+
+
+def _table(metrics: Mapping[str, Interval]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, column in enumerate(("", "value", "95 % interval", "rows")):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for metric, interval in metrics.items():
+        table.add_row(_WORDS[metric], *_cells(interval))
+    return table
 
 
 def _counts(view: Overview) -> str:

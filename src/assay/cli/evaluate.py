@@ -16,6 +16,7 @@ EXAMPLES = (
     "assay evaluate NAME --data manifest.csv --condition jpeg30 --condition noise20",
     "assay evaluate NAME --data manifest.csv",
     "assay evaluate ./bundle --data manifest.csv --by camera --robustness --json",
+    "assay evaluate NAME --data manifest.csv --by sex --by age --by 'sex*age'",
 )
 
 
@@ -32,7 +33,12 @@ def evaluate(
         str | None, typer.Option(help="Which rows.  [default: test where the manifest has splits, else all]")
     ] = None,
     by: Annotated[
-        list[str] | None, typer.Option(metavar="COL", help="Break the figures down by a column; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="COL",
+            help="Break the figures down by a column and audit the gaps between its groups; sex*age crosses two, "
+            "format needs no column; may be repeated.",
+        ),
     ] = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Measure again after compression, resizing and blur.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import assay
-from assay.cli.shell import INTERRUPTED, SOME_FAILED, Detector, Quiet, amount, say
+from assay.cli.shell import INTERRUPTED, SOME_FAILED, Detector, Head, Quiet, Vote, amount, say
 
 if TYPE_CHECKING:
     from assay.judge.scan import Summary
@@ -31,10 +31,8 @@ def scan(
         list[str], typer.Argument(metavar="PATH", help="Files, folders, patterns; - reads paths from standard input.")
     ],
     detector: Detector = None,
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Which of its heads judges: linear, nearest, …  [default: its first]"),
-    ] = None,
+    head: Head = None,
+    vote: Vote = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV row a picture.")] = False,
     out: Annotated[
@@ -80,7 +78,7 @@ def scan(
         raise typer.BadParameter("- reads paths from standard input, which is closed")
     if with_stdin and sys.stdin.isatty():
         say("reading paths from the keyboard, one a line; Ctrl-D ends")
-    loaded = assay.load(detector, head=head, threads=threads)
+    loaded = assay.load(detector, head=head, vote=vote, threads=threads)
     inputs = scanning.expand(paths, stdin=sys.stdin.buffer if with_stdin else None, null=null)
     stands = scanning.Summary()
 

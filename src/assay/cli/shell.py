@@ -71,6 +71,18 @@ Detector = Annotated[
     str | None,
     typer.Option("--detector", "-d", metavar="NAME|FOLDER", help="Which detector.  [default: the one that ships]"),
 ]
+Head = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which of its heads judges: linear, nearest, …  [default: its first]"),
+]
+Vote = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="How its streams vote: modified_majority, majority, mean, plain_mean, best, or one stream's name.  "
+        "[default: its own rule]",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on standard error.")]
 

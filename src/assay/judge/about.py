@@ -21,6 +21,7 @@ def described(read: Bundle) -> dict[str, Any]:
         "bytes": _size(read),
         **_bar(rule),
         "heads": {kind: _bar(choice) for kind, choice in read.choices.items()},
+        "votes": {name: _bar(choice) for name, choice in _votes(read).items()},
     }
 
 
@@ -41,6 +42,7 @@ def short(read: Bundle) -> str:
     rows = [
         ("streams", "; ".join(_stream(stream) for stream in _voting(read))),
         *((("heads", _heads(read)),) if read.judge.alternatives else ()),
+        *((("votes by", f"{rule.method}; by --vote: {', '.join(read.judge.rules)}"),) if read.judge.rules else ()),
         ("made from", _flat(card.data.get("summary", card.data)) or "not said"),
         ("measured", "; ".join(figures) or "nothing yet"),
         ("threshold", f"{rule.threshold:.3f}, set so that at most {rule.fpr:.0%} of real pictures are called fake"),
@@ -72,6 +74,7 @@ def whole(read: Bundle) -> str:
         ),
         "Streams\n" + "\n".join(f"  {_stream(stream)}" for stream in _voting(read)),
         *_other_heads(read),
+        *_ways_to_vote(read),
         "What it can't do\n" + ("\n".join(f"  - {limit}" for limit in card.limits) or "  not said"),
         "Figures\n" + ("\n".join(_rows(_figures(card.figures))) or "  nothing measured yet"),
         "Made from\n" + _tree(card.data),
@@ -117,6 +120,23 @@ def _other_heads(read: Bundle) -> list[str]:
             f"errors on tuning pictures: {_flat(rule.errors.model_dump(mode='json'))}"
         )
     return ["Heads\n" + "\n".join(lines)]
+
+
+def _votes(read: Bundle) -> dict[str, EnsembleRule]:
+    """Every rule that the streams can vote by, the default one first; nothing where there is but one."""
+    rule = read.judge.ensemble
+    return {rule.method: rule, **read.judge.rules} if read.judge.rules else {}
+
+
+def _ways_to_vote(read: Bundle) -> list[str]:
+    lines = []
+    for name, rule in _votes(read).items():
+        alone = f" ({', '.join(rule.voters)})" if rule.voters else ""
+        lines.append(
+            f"  {name}{alone}: fake from {rule.threshold:.4f}, real below {rule.doubt_low:.4f}; errors on tuning "
+            f"pictures: {_flat(rule.errors.model_dump(mode='json'))}"
+        )
+    return ["Votes, the first by default\n" + "\n".join(lines)] if lines else []
 
 
 def _stream(stream: StreamCard) -> str:

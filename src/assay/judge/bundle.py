@@ -76,12 +76,23 @@ class Bundle:
         default = dict.fromkeys(kinds, self.judge.ensemble) if len(kinds) == 1 and alike == voting else {}
         return default | self.judge.alternatives
 
-    def chosen(self, head: str | None = None) -> Judge:
-        """The judge of the streams that vote: of those with that kind of head, or of the default ones.
+    def chosen(self, head: str | None = None, vote: str | None = None) -> Judge:
+        """The judge of the streams that vote.
+
+        Args:
+            head: those with that kind of head instead of the default ones.
+            vote: another rule of the default ones, by its name (`Judge.rules`).
 
         Raises:
-            BundleError: kind "unknown": no such head can judge.
+            BundleError: kind "unknown": no such head or rule can judge; or both are asked for.
         """
+        if head is not None and vote is not None:
+            raise BundleError(f"{self.card.name}: give a head or a rule to vote by, not both", kind="unknown")
+        if vote is not None:
+            rules = {self.judge.ensemble.method: self.judge.ensemble, **self.judge.rules}
+            if vote not in rules:
+                raise BundleError(f"{self.card.name}: {unknown('rule', vote, rules)}", kind="unknown")
+            return self.judge.of(rules[vote].voters or self.judge.voting, rules[vote])
         if head is None:
             return self.judge.of(self.judge.voting, self.judge.ensemble)
         for kind, rule in self.choices.items():

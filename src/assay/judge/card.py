@@ -34,7 +34,7 @@ class HeadCard(pydantic.BaseModel):
 
     Args:
         kind: "linear" (logistic regression or a trained layer), "nearest" (distance to the nearest known real and
-            fake) or "one_class" (a one-class SVM that knows reals only).
+            fake), "one_class" (a one-class SVM that knows reals only) or "mlp" (a multi-layer perceptron).
         settings: what it was fitted with, for the reader (such as C, nu, the most references).
     """
 

@@ -20,7 +20,7 @@ from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
 from assay.judge.engine import Device, Engine
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS, Bar, Judge, ruling
+from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, ruling
 from assay.judge.seen import Seen
 from assay.types import Failure, Picture, Pixels, Ruling, StreamScore, Verdict
 
@@ -58,21 +58,30 @@ class Detector:
     Args:
         bundle: as read.
         head: the kind of head that judges, of every stream that has it; None for the default ones.
+        vote: the rule by which the streams vote; None for the default one.
         threads: cores for the networks; None for all physical ones that this process may use.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        BundleError: kind "unknown": it has no such head.
+        BundleError: kind "unknown": it has no such head or rule.
     """
 
     def __init__(
-        self, bundle: Bundle, *, head: str | None = None, threads: int | None = None, device: Device = "auto"
+        self,
+        bundle: Bundle,
+        *,
+        head: str | None = None,
+        vote: str | None = None,
+        threads: int | None = None,
+        device: Device = "auto",
     ) -> None:
         self._bundle = bundle
-        self._rules = bundle.chosen(head)
+        self._rules = bundle.chosen(head, vote)
         self._streams = tuple(stream for stream in bundle.card.streams if stream.name in self._rules.streams)
         # Asking for the default head by name changes nothing.
-        self._head = "" if head is None or set(self._rules.streams) == set(bundle.judge.voting) else head
+        default = set(self._rules.streams) == set(bundle.judge.voting) and self._rules.ensemble == bundle.judge.ensemble
+        self._choice = "" if default else head or vote or ""
+        self._asked = "vote" if head is None else "head"
         trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
         self._engines = {trunk: Engine(bundle.folder, trunk, threads, device) for trunk in trunks}
         self._runs: dict[tuple[str, View], list[StreamCard]] = {}
@@ -104,8 +113,9 @@ class Detector:
 
     @property
     def name(self) -> str:
-        """The name on its card; NAME-KIND where another head than the default one judges."""
-        return f"{self.card.name}-{self._head}" if self._head else self.card.name
+        """The name on its card; NAME-KIND where another head than the default one judges, NAME-RULE where the streams
+        vote by another rule."""
+        return f"{self.card.name}-{self._choice}" if self._choice else self.card.name
 
     @property
     def version(self) -> str:
@@ -116,12 +126,12 @@ class Detector:
     def sha256(self) -> str:
         """The hash of its card, which holds the hashes of all its files.
 
-        Where another head than the default one judges, it is a hash of that and the head's kind: scores of two heads
+        Where another head or rule than the default one judges, it is a hash of that and its name: scores of two heads
         do not belong in one table, and are told apart by this.
         """
-        if not self._head:
+        if not self._choice:
             return self.card.sha256
-        return hashlib.sha256(f"{self.card.sha256} {self._head}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.card.sha256} {self._choice}".encode()).hexdigest()
 
     @property
     def threshold(self) -> float:
@@ -298,7 +308,7 @@ class Detector:
 
     def _signature(self) -> dict[str, str]:
         signature = {"name": self.name, "version": self.version, "sha256": self.sha256}
-        return signature | ({"head": self._head, "card": self.card.sha256} if self._head else {})
+        return signature | ({self._asked: self._choice, "card": self.card.sha256} if self._choice else {})
 
     def _stream_score(self, stream: StreamCard, picture: Prepared, raws: Raws | None) -> StreamScore:
         if raws is None:
@@ -351,6 +361,9 @@ class Detector:
 
     def _main_reason(self, score: float, bar: Bar) -> str:
         chosen = f"set so that at most {100 * bar.fpr:g} % of real pictures are called fake"
+        if isinstance(bar, EnsembleRule) and bar.slope is not None:
+            # Votes take few values, so the rate that is asked for may lie between two of them.
+            chosen += f" ({100 * bar.errors.false_fake:.2g} % of those it was tuned on were)"
         high, low = bar.threshold, bar.doubt_low
         if score >= high:
             return f"score {_shown(score, high)} is at or above the threshold {_shown(high, score)}, {chosen}"

@@ -1,14 +1,15 @@
 """Heads: from an embedding to a raw score, in NumPy.
 
-Each of the three heads of CoDE (Baraldi et al., ECCV 2024, section 3.3: linear, nearest neighbour, one-class SVM) is
-here as plain arrays. Whatever fitted them, a raw score is any real number, higher = more likely fake; calibration
-makes a probability of it.
+Each of the three heads of CoDE (Baraldi et al., ECCV 2024, section 3.3: linear, nearest neighbour, one-class SVM) and
+DFCon's perceptron (arXiv 2501.16704, stage 2) is here as plain arrays. Whatever fitted them, a raw score is any real
+number, higher = more likely fake; calibration makes a probability of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -189,10 +190,77 @@ class OneClassHead:
         )
 
 
-KINDS: dict[str, type[LinearHead] | type[NearestHead] | type[OneClassHead]] = {
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class MLPHead:
+    """A multi-layer perceptron: affine layers with a rectifier between them; the last one gives a logit.
+
+    Args:
+        weights: of each layer, shape (in, out), the first (d, ·), the last (·, 1).
+        biases: of each layer, shape (out,).
+    """
+
+    kind: ClassVar[str] = "mlp"
+
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(_finite("weights", array, 2) for array in self.weights))
+        object.__setattr__(self, "biases", tuple(_finite("biases", array, 1) for array in self.biases))
+        if not self.weights or len(self.weights) != len(self.biases):
+            raise ValueError(f"{len(self.weights)} layers of weights for {len(self.biases)} of biases")
+        widths = [self.width, *(len(bias) for bias in self.biases)]
+        for number, (layer, shape) in enumerate(zip(self.weights, itertools.pairwise(widths), strict=True)):
+            if layer.shape != shape:
+                raise ValueError(f"layer {number} has weights of shape {layer.shape}, not {shape}")
+        if widths[-1] != 1:
+            raise ValueError(f"the last layer gives {widths[-1]} numbers, not one logit")
+
+    @classmethod
+    def standardised(
+        cls,
+        weights: Sequence[npt.ArrayLike],
+        biases: Sequence[npt.ArrayLike],
+        mean: npt.ArrayLike,
+        scale: npt.ArrayLike,
+    ) -> Self:
+        """The head that first takes `(embedding - mean) / scale`, all of shape (d,), folded into the first layer."""
+        first = np.asarray(weights[0], np.float64) / np.asarray(scale, np.float64)[:, None]
+        shifted = np.asarray(biases[0], np.float64) - np.asarray(mean, np.float64) @ first
+        rest = [np.asarray(array, np.float64) for array in weights[1:]]
+        return cls((first, *rest), (shifted, *(np.asarray(array, np.float64) for array in biases[1:])))
+
+    @property
+    def width(self) -> int:
+        return len(self.weights[0])
+
+    def raw(self, embedding: Array) -> Floats:
+        """Logits, shape (n,), of embeddings, shape (n, d)."""
+        values: Floats = embedding.astype(np.float64)
+        for number, (weights, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            values = (np.maximum(values, 0) if number else values) @ weights + bias
+        return values[:, 0]
+
+    def to_arrays(self, name: str) -> dict[str, Array]:
+        arrays: dict[str, Array] = {f"{name}.layers": np.asarray(len(self.weights))}
+        for number, (weights, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            arrays |= {f"{name}.weights{number}": weights, f"{name}.biases{number}": bias}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, name: str, arrays: Mapping[str, Array]) -> Self:
+        layers = range(int(_scalar(arrays, name, "layers")))
+        return cls(
+            tuple(_taken(arrays, name, f"weights{number}") for number in layers),
+            tuple(_taken(arrays, name, f"biases{number}") for number in layers),
+        )
+
+
+KINDS: dict[str, type[LinearHead] | type[NearestHead] | type[OneClassHead] | type[MLPHead]] = {
     "linear": LinearHead,
     "nearest": NearestHead,
     "one_class": OneClassHead,
+    "mlp": MLPHead,
 }
 """The heads by the word that a card uses for them."""
 

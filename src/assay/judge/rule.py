@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pydantic
 
 from assay import metrics
+from assay.judge import vote
 from assay.types import Ruling
 
 Floats = npt.NDArray[np.float64]
 Pool = Literal["mean", "median", "top"]
 
-HeadKind = Literal["linear", "nearest", "one_class"]
+HeadKind = Literal["linear", "nearest", "one_class", "mlp"]
 """The kinds of head, as in `assay.judge.heads`."""
 
 DIGITS = 6
@@ -96,6 +97,17 @@ class StreamRule(Bar):
         calibrated: Floats = np.exp(-np.logaddexp(0.0, -logit))
         return calibrated
 
+    def plain(self, scores: npt.ArrayLike) -> Floats:
+        """P(fake) as the head itself has it, before calibration: sigmoid(raw), from calibrated scores of any shape.
+
+        Scores of 0 and 1 are taken as half of the last digit that scores have: what lies beyond was rounded away.
+        """
+        edge = 10.0**-DIGITS / 2
+        score = np.clip(np.asarray(scores, np.float64), edge, 1 - edge)
+        raw = (np.log(score) - np.log1p(-score) - self.offset) / self.slope
+        before: Floats = np.exp(-np.logaddexp(0.0, -raw))
+        return before
+
     def score(self, raws: npt.ArrayLike) -> float:
         """The stream's P(fake) of one picture, from the raw scores of its views, shape (n,), n >= 1."""
         return round(float(self.probability(pool(raws, self.pool))), DIGITS)
@@ -105,16 +117,27 @@ class EnsembleRule(Bar):
     """How the streams vote, and where verdicts begin when all of them do.
 
     Args:
-        method: "mean" of the calibrated scores of the streams that apply.
+        method: see `assay.judge.vote`.
+        slope: P(fake) = sigmoid(slope · (value of the vote - 1/2)); None where the value is P(fake) as it is. One half
+            stays one half, so that whoever won the vote wins the score.
+        voters: the streams that vote by this rule; empty: all that vote in the judge.
         errors: what to expect of the threshold and the doubt band.
         rows: how many tuning rows they were chosen on.
         notes: how they were chosen.
     """
 
-    method: Literal["mean"] = "mean"
+    method: vote.Method = "mean"
+    slope: pydantic.FiniteFloat | None = pydantic.Field(None, gt=0)
+    voters: tuple[str, ...] = ()
     errors: Errors
     rows: Rows
     notes: str = ""
+
+    def probability(self, value: npt.ArrayLike) -> Floats:
+        """P(fake) of votes, of the shape of `value`; rounded as scores are."""
+        given = np.asarray(value, np.float64)
+        calibrated = given if self.slope is None else np.exp(-np.logaddexp(0.0, -self.slope * (given - vote.HALF)))
+        return np.round(calibrated, DIGITS)
 
 
 class Judge(pydantic.BaseModel):
@@ -125,6 +148,8 @@ class Judge(pydantic.BaseModel):
         ensemble: the rule of the streams that vote.
         voters: names of the streams that vote; empty: all. The others are heads that judge where they are asked for.
         alternatives: by kind of head, the rule of the streams with that head, where they vote in the voters' place.
+        rules: other ways for the voters to vote, by name: another method, or some of them alone. Each has its own
+            threshold and doubt band.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -133,6 +158,7 @@ class Judge(pydantic.BaseModel):
     ensemble: EnsembleRule
     voters: tuple[str, ...] = ()
     alternatives: dict[HeadKind, EnsembleRule] = {}
+    rules: dict[str, EnsembleRule] = {}
 
     @pydantic.model_validator(mode="after")
     def _voters_are_streams(self) -> Self:
@@ -140,6 +166,9 @@ class Judge(pydantic.BaseModel):
             raise ValueError(f"voters without a rule: {', '.join(strangers)}")
         if len(set(self.voters)) < len(self.voters):
             raise ValueError(f"a voter is named twice: {', '.join(self.voters)}")
+        for name, rule in {"ensemble": self.ensemble, **self.rules}.items():
+            if strangers := [voter for voter in rule.voters if voter not in self.voting]:
+                raise ValueError(f"the rule {name} asks for votes of {', '.join(strangers)}, which do not vote")
         return self
 
     @property
@@ -153,8 +182,19 @@ class Judge(pydantic.BaseModel):
 
     def vote(self, scores: Mapping[str, float]) -> float:
         """The ensemble's P(fake) from the scores of the streams that apply, a voter among them at least."""
-        votes = [score for name, score in scores.items() if name in self.voting]
-        return round(math.fsum(votes) / len(votes), DIGITS)
+        return float(self.votes({name: [scores.get(name, math.nan)] for name in self.voting})[0])
+
+    def votes(self, scores: Mapping[str, npt.ArrayLike], rule: EnsembleRule | None = None) -> Floats:
+        """The P(fake) of several pictures, shape (n,).
+
+        Args:
+            scores: of each voter its calibrated scores, shape (n,), NaN where it does not apply.
+            rule: another rule than the ensemble's.
+        """
+        rule = rule or self.ensemble
+        return rule.probability(
+            cast(rule.method, self.streams, {name: scores[name] for name in rule.voters or self.voting})
+        )
 
     def bar(self, applied: Collection[str]) -> Bar:
         """Where verdicts begin, given the streams that apply.
@@ -166,6 +206,19 @@ class Judge(pydantic.BaseModel):
         if len(votes) == 1 and len(self.voting) > 1:
             return self.streams[votes[0]]
         return self.ensemble
+
+
+def cast(method: vote.Method, streams: Mapping[str, StreamRule], scores: Mapping[str, npt.ArrayLike]) -> Floats:
+    """What votes come to (`assay.judge.vote.value`), shape (n,).
+
+    Args:
+        streams: a rule for each voter, at least.
+        scores: of each voter its calibrated scores, shape (n,), NaN where it does not apply.
+    """
+    given = {name: np.asarray(values, np.float64) for name, values in scores.items()}
+    if method == "plain_mean":
+        given = {name: streams[name].plain(values) for name, values in given.items()}
+    return vote.value(method, np.stack(list(given.values())))
 
 
 def pool(raws: npt.ArrayLike, how: Pool) -> float:

@@ -6,8 +6,10 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +17,54 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from assay.data.table import Table, distinct
+from assay.errors import ManifestError
 from assay.learn.recipe import Descend
+from assay.learn.rows import SECONDARY
 from assay.learn.tiles import TileStore
 from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
 
-Batch = dict[str, Pixels]
-"""For each view, (2 * pairs, side, side, 3) uint8: the reals first, then as many fakes."""
+TEACHER = "teacher"
+"""The column with a teacher's P(fake) of each picture (`assay.learn.distill`)."""
+
+
+class Batch(NamedTuple):
+    """One step's pictures: the reals first, then as many fakes.
+
+    Args:
+        views: by name, (2 * pairs, side, side, 3) uint8.
+        methods: a number for what made each picture, (2 * pairs,): -1 for reals, alike for fakes of one generator.
+        teacher: a teacher's P(fake) of each picture, (2 * pairs,); NaN where there is none.
+    """
+
+    views: dict[str, Pixels]
+    methods: npt.NDArray[np.int64]
+    teacher: npt.NDArray[np.float64]
+
+
+def method_of(sample: Sample) -> int:
+    """The same number for the same generator, in whichever process; -1 for a real."""
+    if sample.label == Label.REAL:
+        return -1
+    return int.from_bytes(hashlib.sha256(sample.generator.encode("utf-8", "surrogateescape")).digest()[:4], "big")
+
+
+def teacher_of(sample: Sample) -> float:
+    """The teacher's P(fake) of a picture; NaN where it has none.
+
+    Raises:
+        ManifestError: the column holds something else.
+    """
+    told = sample.groups.get(TEACHER, "")
+    if not told:
+        return math.nan
+    try:
+        score = float(told)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise ManifestError(f"{sample.place}: {TEACHER} is {told!r}, not a P(fake) from 0 to 1; make the column anew")
+    return score
 
 
 class Balanced:
@@ -31,10 +74,13 @@ class Balanced:
         samples: labelled, both classes present; a real's source is its `source`, a fake's is its generator and its
             source.
         power: weight of a source with n pictures is n ** power.
+        secondary: what a picture of the secondary data set (`assay.learn.rows.SECONDARY`) weighs against one of the
+            first.
     """
 
-    def __init__(self, samples: Sequence[Sample], power: float) -> None:
+    def __init__(self, samples: Sequence[Sample], power: float, secondary: float = 1.0) -> None:
         table = Table.of(samples)
+        second = table.column(SECONDARY) == "1" if SECONDARY in table.groups else np.zeros(len(table), np.bool_)
         self.rows: dict[Label, npt.NDArray[np.int64]] = {}
         self.chances: dict[Label, npt.NDArray[np.float64]] = {}
         for label in Label:
@@ -43,7 +89,7 @@ class Balanced:
             _, place = distinct(names)
             sizes = np.bincount(place)
             # A row's share of its source's weight, n ** power over n rows.
-            weights = sizes[place].astype(np.float64) ** (power - 1)
+            weights = sizes[place].astype(np.float64) ** (power - 1) * np.where(second[rows], secondary, 1.0)
             self.rows[label] = rows
             self.chances[label] = weights / weights.sum()
 
@@ -67,17 +113,18 @@ class Batches(Dataset[Batch]):
 
     def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descend, size: int, seed: int) -> None:
         self.store, self.stage, self.size, self.seed = store, stage, size, seed
-        self.balanced = Balanced(samples, stage.source_power)
+        self.balanced = Balanced(samples, stage.source_power, stage.secondary_weight)
+        self.samples = samples
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         rows = self.balanced.draw(self.stage.pairs, rng)
-        views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage.crops)}
+        views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage)}
         for row in rows:
             tile = self.store.tile(int(row), int(rng.integers(self.store.count(int(row)))))
             for name, pixels in draw(tile, self.stage, self.size, rng).items():
                 views[name].append(pixels)
-        return {name: np.stack(pixels) for name, pixels in views.items()}
+        return batch([self.samples[int(row)] for row in rows], views)
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one)."""
@@ -93,6 +140,15 @@ class Batches(Dataset[Batch]):
             worker_init_fn=one_thread,
             collate_fn=as_is,
         )
+
+
+def batch(samples: Sequence[Sample], views: Mapping[str, Sequence[Pixels]]) -> Batch:
+    """A batch of pictures and their views."""
+    return Batch(
+        {name: np.stack(pixels) for name, pixels in views.items()},
+        np.array([method_of(sample) for sample in samples], np.int64),
+        np.array([teacher_of(sample) for sample in samples], np.float64),
+    )
 
 
 def one_thread(worker: int) -> None:

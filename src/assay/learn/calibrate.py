@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
 from assay.errors import ManifestError
 from assay.image.decode import decode
 from assay.image.view import View
+from assay.judge import vote
 from assay.judge.engine import Engine
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS, EnsembleRule, HeadKind, Judge, Pool, Rows, StreamRule, choose, pool
+from assay.judge.rule import DIGITS, EnsembleRule, Errors, HeadKind, Judge, Pool, Rows, StreamRule, cast, choose, pool
 from assay.learn.embed import embed
 from assay.learn.recipe import Calibrate
 from assay.measure import logistic
+from assay.metrics import auc
 from assay.types import Pixels, Sample
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
+METHODS: tuple[vote.Method, ...] = ("modified_majority", "majority", "mean", "plain_mean")
+BEST = "best"
+"""Beside these, by what a bundle calls it: the one stream that orders the tuning rows best, alone."""
+
+
 def raw_scores(
-    samples: Sequence[Sample], view: View, engine: Engine, heads: Mapping[str, Head], how: Pool, *, workers: int
+    samples: Sequence[Sample],
+    view: View,
+    engine: Engine,
+    heads: Mapping[str, Head],
+    how: Pool,
+    *,
+    workers: int,
+    kept: Path | None = None,
 ) -> dict[str, Floats]:
     """One raw score a picture and head, as judging makes it: decoded, cut by the view, pooled over crops and frames.
+
+    Args:
+        kept: see `assay.learn.embed.embed`.
 
     Returns:
         For each head (samples,); NaN where the view does not apply to the picture. The trunk runs once for all heads.
@@ -40,7 +60,7 @@ def raw_scores(
             return np.empty((0, view.size, view.size, 3), np.uint8)
         return np.concatenate([view.crops(frame) for frame in picture.frames])
 
-    parts = embed(samples, crops, view, engine, what="scoring tuning rows", workers=workers)
+    parts = embed(samples, crops, view, engine, what="scoring tuning rows", workers=workers, kept=kept)
     return {
         name: np.array([pool(head.raw(part), how) if len(part) else np.nan for part in parts])
         for name, head in heads.items()
@@ -97,36 +117,92 @@ def calibrate(
         choice = choose(labels[there], scores[name][there], fpr=stage.fpr, decided=stage.decided)
         rules[name] = rule.model_copy(update={"threshold": choice.threshold, "doubt_low": choice.doubt_low})
 
-    def together(names: Collection[str]) -> EnsembleRule:
-        return _together(np.stack([scores[name] for name in names]), labels, stage)
+    def together(names: Collection[str], method: vote.Method = stage.rule) -> EnsembleRule:
+        return _together(method, rules, {name: scores[name] for name in names}, labels, stage)
 
+    voting = tuple(voters) or tuple(rules)
+    ways: dict[str, EnsembleRule] = {}
+    if len(voting) > 1:
+        ways = {method: together(voting, method) for method in METHODS if method != stage.rule}
+        alone = {name: together([name], "mean").model_copy(update={"voters": (name,)}) for name in voting}
+        ways |= {BEST: alone[best(labels, {name: scores[name] for name in voting})]} | alone
     return Judge(
         streams=rules,
         voters=tuple(voters),
-        ensemble=together(voters or rules),
+        ensemble=together(voting),
         alternatives={kind: together(names) for kind, names in (alternatives or {}).items()},
+        rules=ways,
     )
 
 
-def _together(scores: Floats, labels: Labels, stage: Calibrate) -> EnsembleRule:
-    """The rule of streams that vote together, from their scores, (streams, rows)."""
+def best(labels: Labels, scores: Mapping[str, Floats]) -> str:
+    """The stream whose scores order the rows it applies to best, by AUC; of equals the first.
+
+    Args:
+        labels: (rows,), 1 = fake.
+        scores: of each stream, (rows,), NaN where it does not apply.
+    """
+    return max(scores, key=lambda name: auc(labels[np.isfinite(scores[name])], scores[name][np.isfinite(scores[name])]))
+
+
+def steepness(values: Floats, labels: Labels) -> float:
+    """The slope of P(fake) = sigmoid(slope · (value − 1/2)) that fits votes best, classes weighted alike.
+
+    One half stays where it is, so the winner of a vote is never turned round: as in drift (arXiv 2604.25889), which
+    fits a temperature alone. Where votes tell the classes apart without a fault, the best slope would be endless; P is
+    held as far from 0 and 1 as so many rows can tell.
+
+    Args:
+        values: of votes, in [0, 1], (rows,).
+        labels: (rows,), 1 = fake; both present.
+    """
+    away, truth = values - vote.HALF, labels == 1
+
+    def loss(slope: float) -> float:
+        lost = np.logaddexp(0.0, np.where(truth, -1.0, 1.0) * slope * away)
+        return float(lost[truth].mean() + lost[~truth].mean())
+
+    steepest = 2 * math.log(len(labels) + 1)
+    return float(optimize.minimize_scalar(loss, bounds=(1e-2, steepest), method="bounded").x)
+
+
+def _together(
+    method: vote.Method,
+    rules: Mapping[str, StreamRule],
+    scores: Mapping[str, Floats],
+    labels: Labels,
+    stage: Calibrate,
+) -> EnsembleRule:
+    """The rule of streams that vote together, from their scores, each (rows,)."""
     # A stream that judges alone where there are several is held to its own threshold, so such rows say nothing here.
-    voted = np.isfinite(scores).sum(axis=0) >= min(2, len(scores))
-    _both_classes(labels[voted], "two streams apply to")
-    choice = choose(labels[voted], np.nanmean(scores[:, voted], axis=0), fpr=stage.fpr, decided=stage.decided)
-    fake = int(labels[voted].sum())
-    return EnsembleRule(
-        threshold=choice.threshold,
-        doubt_low=choice.doubt_low,
+    voted = np.isfinite(np.stack(list(scores.values()))).sum(axis=0) >= min(2, len(scores))
+    truth = labels[voted]
+    _both_classes(truth, "two streams apply to")
+    values = cast(method, rules, {name: mine[voted] for name, mine in scores.items()})
+    slope = None if method == "mean" else steepness(values, truth)
+    fake = int(truth.sum())
+    rule = EnsembleRule(
+        method=method,
+        slope=slope,
+        threshold=0.5,
+        doubt_low=0.5,
         fpr=stage.fpr,
-        errors=choice.errors,
+        errors=Errors(false_fake=0, false_real=0, decided=0),
         rows=Rows(real=int(voted.sum()) - fake, fake=fake),
-        notes=(
-            f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, "
-            f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
-            f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
-        ),
     )
+    choice = choose(truth, rule.probability(values), fpr=stage.fpr, decided=stage.decided)
+    notes = (
+        f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, "
+        f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
+        f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
+    )
+    if slope is not None:
+        notes += (
+            f". A vote takes few values: {choice.errors.false_fake:.1%} of the real tuning rows were called fake, where "
+            f"{stage.fpr:.1%} was asked for"
+        )
+    chosen = {"threshold": choice.threshold, "doubt_low": choice.doubt_low, "errors": choice.errors, "notes": notes}
+    return rule.model_copy(update=chosen)
 
 
 def _both_classes(labels: Labels, which: str) -> None:

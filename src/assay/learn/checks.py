@@ -6,7 +6,8 @@ Source: the failure signs of the four papers. Bounds are ours: where a figure cr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from assay.metrics import auc, balanced_accuracy, rates
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+
+
+CORRELATED = 0.5
+"""Errors of two streams correlate where they do so by more than this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +133,63 @@ def checks(evidence: Evidence, labels: Labels, scores: Floats, *, threshold: flo
             least=True,
         ),
     ]
+
+
+def together(labels: Labels, scores: Mapping[str, Floats], vote: Floats) -> list[Check]:
+    """The signs of streams that vote together: an ensemble no better than its best stream, and streams whose errors
+    correlate (DFCon's failure sign), named.
+
+    Args:
+        labels: of tuning rows, (n,), 1 = fake.
+        scores: of each stream, calibrated, (n,), NaN where it does not apply.
+        vote: of all together, (n,).
+    """
+    everywhere = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
+    truth = labels[everywhere]
+    alone = {name: auc(truth, mine[everywhere]) for name, mine in scores.items()}
+    best = max(alone, key=lambda name: alone[name])
+    found = [
+        Check(
+            f"AUC of the vote less that of its best stream, {best}",
+            "tuning rows",
+            auc(truth, vote[everywhere]) - alone[best],
+            0.0,
+            "the streams err together: views, networks or data that differ more",
+            least=True,
+        )
+    ]
+    for one, other in itertools.combinations(scores, 2):
+        found.append(
+            Check(
+                f"correlation of errors, {one} and {other}",
+                "tuning rows",
+                correlation(truth, scores[one][everywhere], scores[other][everywhere]),
+                CORRELATED,
+                f"{one} and {other} are wrong on the same pictures, so the second adds little: let their views or "
+                "networks differ more",
+            )
+        )
+    return found
+
+
+def correlation(labels: Labels, one: Floats, other: Floats) -> float:
+    """How far two streams err on the same pictures: the correlation (phi) of being wrong at one half, in each class by
+    itself, then the mean of both. 0: no more than chance; 1: on just the same ones. 0 where one is never or always wrong.
+
+    Within classes, because two streams that call everything fake would agree in their errors without looking.
+
+    Args:
+        labels: (n,), 1 = fake; both present.
+        one, other: P(fake), (n,).
+    """
+    found = []
+    for label in (0, 1):
+        mine = labels == label
+        wrong = [(scores[mine] >= 0.5) != bool(label) for scores in (one, other)]
+        spread = [float(errors.std()) for errors in wrong]
+        shared = float(np.mean(wrong[0] & wrong[1]) - wrong[0].mean() * wrong[1].mean())
+        found.append(shared / (spread[0] * spread[1]) if all(spread) else 0.0)
+    return float(np.mean(found))
 
 
 def show(found: Sequence[Check], console: Console) -> None:

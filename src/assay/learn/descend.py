@@ -23,7 +23,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.nn import functional
 
 from assay.errors import RecipeError
 from assay.image.view import View
@@ -31,7 +30,7 @@ from assay.learn import memory
 from assay.learn.batches import Batch, Batches
 from assay.learn.flow import Flow
 from assay.learn.nn.backbones import Trunk, build
-from assay.learn.nn.losses import code_loss
+from assay.learn.objective import objective
 from assay.learn.progress import Progress
 from assay.learn.recipe import Descend, Optimiser, Stream
 from assay.learn.rows import labels_of
@@ -123,8 +122,7 @@ class Training:
         trunk: Trunk = build(stream.backbone, stream.view.size).to(machine.device)
         # Convolutions run faster so, in float32 too (docs/log.md).
         self.trunk = trunk.to(memory_format=torch.channels_last)
-        # Only the auxiliary term looks through it; the head that judges is fitted later, on frozen embeddings.
-        self.aside = torch.nn.Linear(self.trunk.dim, 1).to(machine.device)
+        self.aside = objective(stage.loss, self.trunk.dim).to(machine.device)
         self.optimiser = torch.optim.AdamW(
             _groups(self.parameters(), stage.optimiser, undecayed(self.trunk)), lr=stage.optimiser.learning_rate
         )
@@ -164,32 +162,9 @@ class Training:
 
     def loss(self, batch: Batch, step: int) -> Tensor:
         """The loss of a batch, a scalar."""
-        embeddings = self.embed(batch)
-        weights = self.stage.loss
-        terms = []
-        if weights.contrastive:
-            terms.append(weights.contrastive * self._contrastive(embeddings, step))
-        if weights.bce:
-            terms.append(weights.bce * self._cross_entropy(embeddings))
-        return torch.stack(terms).sum()
-
-    def _contrastive(self, embeddings: Mapping[str, Tensor], step: int) -> Tensor:
-        pairs = self.stage.pairs
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        shuffle = (torch.randperm(pairs, generator=chance), torch.randperm(pairs, generator=chance))
-        return code_loss(
-            {name: x[:pairs] for name, x in embeddings.items()},
-            {name: x[pairs:] for name, x in embeddings.items()},
-            temperature=self.stage.loss.temperature,
-            multi_scale=self.stage.loss.multi_scale,
-            halves=self.stage.loss.halves,
-            shuffle=shuffle,
-        )
-
-    def _cross_entropy(self, embeddings: Mapping[str, Tensor]) -> Tensor:
-        logits = torch.cat([self.aside(x).reshape(2, self.stage.pairs) for x in embeddings.values()], dim=1)
-        truth = torch.tensor([0.0, 1.0], device=logits.device)[:, None].expand_as(logits)
-        return functional.binary_cross_entropy_with_logits(logits, truth)
+        loss: Tensor = self.aside(self.embed(batch.views), batch, chance)
+        return loss
 
     def advance(self, batch: Batch) -> float:
         """One step; returns its loss.
@@ -260,7 +235,13 @@ class Training:
 
     def _take_weights(self, tensors: Mapping[str, Tensor]) -> None:
         for module, prefix in ((self.trunk, "trunk."), (self.aside, "aside.")):
-            module.load_state_dict({k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
+            mine = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+            try:
+                module.load_state_dict(mine)
+            except RuntimeError as error:
+                raise RecipeError(
+                    f"the checkpoint of {self.stream.name} is of another network or loss; begin anew with --fresh"
+                ) from error
 
 
 def descend(

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.svm import OneClassSVM
 
 from assay.errors import ManifestError, RecipeError
 from assay.judge.engine import Engine
-from assay.judge.heads import Head, LinearHead, NearestHead, OneClassHead
-from assay.learn.batches import Balanced
-from assay.learn.embed import embed
-from assay.learn.recipe import Fit, Linear, Nearest, OneClass, Shown, Stream
+from assay.judge.heads import Head, LinearHead, MLPHead, NearestHead, OneClassHead
+from assay.learn.batches import TEACHER, Balanced, teacher_of
+from assay.learn.embed import Kept, embed
+from assay.learn.recipe import MLP, Fit, Linear, Nearest, OneClass, Shown, Stream
 from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
-from assay.learn.views import random_crop, random_region, sized
+from assay.learn.views import changed, random_crop, random_region
 from assay.types import Label, Pixels, Sample
 
 Floats = npt.NDArray[np.float64]
@@ -65,16 +68,22 @@ class Fitted:
         return others.raw(self.embeddings[apart]), self.labels[apart]
 
 
-def linear(embeddings: Floats, labels: Labels, head: Linear) -> LinearHead:
+def linear(embeddings: Floats, labels: Labels, head: Linear, targets: Floats | None = None) -> LinearHead:
     """Logistic regression on un-normalised embeddings (CoDE, released code: C 0.316, balanced, 1,500 iterations).
 
     Args:
         embeddings: (n, d).
         labels: (n,), 1 = fake; both classes present.
+        targets: P(fake) to be fitted to instead, (n,). Each row then counts as both classes, with these weights.
     """
     weight = "balanced" if head.balanced else None
     model = LogisticRegression(C=head.C, class_weight=weight, max_iter=head.iterations)
-    model.fit(embeddings, labels)
+    if targets is None:
+        model.fit(embeddings, labels)
+    else:
+        shares = np.concatenate([1 - targets, targets])
+        both = np.repeat([Label.REAL, Label.FAKE], len(targets))
+        model.fit(np.concatenate([embeddings, embeddings])[shares > 0], both[shares > 0], shares[shares > 0])
     return LinearHead(model.coef_[0], float(model.intercept_[0]))
 
 
@@ -142,6 +151,31 @@ def one_class(embeddings: Floats, labels: Labels, head: OneClass, seed: int = 0)
     )
 
 
+def mlp(embeddings: Floats, labels: Labels, head: MLP, seed: int = 0) -> MLPHead:
+    """A multi-layer perceptron on standardised embeddings, by binary cross-entropy (DFCon, stage 2).
+
+    Args:
+        embeddings: (n, d).
+        labels: (n,), 1 = fake; both classes present.
+        seed: of its first weights and of its batches.
+    """
+    mean, scale = embeddings.mean(axis=0), embeddings.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    model = MLPClassifier(
+        head.hidden,
+        alpha=head.penalty,
+        batch_size=min(head.batch, len(labels)),
+        learning_rate_init=head.learning_rate,
+        max_iter=head.epochs,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        # Its epochs are a budget, not a promise that the loss stands still.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit((embeddings - mean) / scale, labels)
+    return MLPHead.standardised(model.coefs_, model.intercepts_, mean, scale)
+
+
 def fit(
     stream: Stream,
     stage: Fit,
@@ -152,20 +186,24 @@ def fit(
     *,
     seed: int,
     workers: int,
+    kept: Kept | None = None,
 ) -> Fitted:
     """Fit a stream's heads, all on the same embeddings.
 
     Rows are drawn as training draws them (classes alike, sources by `shown.source_power`), so that no head leans to
     the largest source. Each row gives one plain crop, and `stage.altered` more that went through alignment and T.
 
+    Args:
+        kept: where embeddings are kept, for the next fit.
+
     Raises:
-        ManifestError: a class is absent.
+        ManifestError: a class is absent, or the teacher's scores that the stage asks for are.
         RecipeError: a head cannot be fitted on such embeddings.
     """
     pairs = min(stage.records // 2, *(sum(sample.label == label for sample in samples) for label in Label))
     if not pairs:
         raise ManifestError("a head needs labelled training rows of both classes; check the manifest's label column")
-    rows = Balanced(samples, shown.source_power).draw(pairs, np.random.default_rng([seed, 1]))
+    rows = Balanced(samples, shown.source_power, shown.secondary_weight).draw(pairs, np.random.default_rng([seed, 1]))
     size = stream.view.size
 
     def crops(row: int) -> Pixels:
@@ -176,22 +214,44 @@ def fit(
             region = random_region(tile, shown.crops.base, chance)
             if shown.align is not None:
                 region = shown.align(region, chance)
-            out.append(sized(shown.alter, size)(region, chance))
+            out.append(changed(region, shown, size, chance))
         return np.stack(out)
 
     what = f"embedding rows for {stream.name}"
-    parts = embed([int(row) for row in rows], crops, stream.view, engine, what=what, workers=workers)
+    file = (
+        None
+        if kept is None
+        else kept.file(
+            "fitted",
+            view=stream.view.model_dump(mode="json"),
+            shown=shown.model_dump(mode="json", include=set(Shown.model_fields)),
+            pictures=[store.sha256[row] for row in rows],
+            altered=stage.altered,
+            seed=seed,
+        )
+    )
+    parts = embed([int(row) for row in rows], crops, stream.view, engine, what=what, workers=workers, kept=file)
     embeddings = np.concatenate(parts).astype(np.float64)
     counts = [len(part) for part in parts]
     labels = np.repeat(labels_of([samples[row] for row in rows]), counts)
-    heads = {name: _head(embeddings, labels, settings, seed) for name, settings in stream.named.items()}
+    targets = None
+    if stage.teacher:
+        taught = np.repeat([teacher_of(samples[row]) for row in rows], counts)
+        if np.isnan(taught).any():
+            raise ManifestError(
+                f"fit.teacher asks for the column {TEACHER}, which is empty; make it with assay distill"
+            )
+        targets = (1 - stage.teacher) * labels + stage.teacher * taught
+    heads = {name: _head(embeddings, labels, settings, seed, targets) for name, settings in stream.named.items()}
     return Fitted(stream.named, heads, embeddings, labels, np.repeat(rows, counts))
 
 
-def _head(embeddings: Floats, labels: Labels, settings: HeadRecipe, seed: int) -> Head:
+def _head(embeddings: Floats, labels: Labels, settings: HeadRecipe, seed: int, targets: Floats | None) -> Head:
     match settings:
         case Linear():
-            return linear(embeddings, labels, settings)
+            return linear(embeddings, labels, settings, targets)
+        case MLP():
+            return mlp(embeddings, labels, settings, seed)
         case Nearest():
             return nearest(embeddings, labels, settings, seed)
         case OneClass():

@@ -18,7 +18,7 @@ from assay.data.stream import Share, length, stream
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, RecipeError
 from assay.image.decode import decode
-from assay.learn.batches import Batch, as_is, one_thread
+from assay.learn.batches import Batch, as_is, batch, one_thread
 from assay.learn.recipe import Descend
 from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
@@ -52,10 +52,10 @@ class Flow:
     world: int = 1
 
     def __post_init__(self) -> None:
-        if self.stage.source_power != 1:
+        if self.stage.source_power != 1 or self.stage.secondary_weight != 1:
             raise RecipeError(
                 "descend.decode always goes through every picture once an epoch, so sources cannot be weighed; set "
-                "descend.source_power to 1, or descend.decode to once"
+                "descend.source_power and descend.secondary_weight to 1, or descend.decode to once"
             )
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
@@ -84,12 +84,14 @@ class Flow:
         classes = [self._endless(label, share, before * self.stage.pairs) for label in (Label.REAL, Label.FAKE)]
         for step in range(first + (number - first) % count, last, count):
             rng = np.random.default_rng([self.seed, self.rank, step])
-            views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage.crops)}
+            views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage)}
+            drawn: list[Sample] = []
             for samples in classes:
                 for sample, data in itertools.islice(samples, self.stage.pairs):
+                    drawn.append(sample)
                     for name, pixels in draw(self._pixels(sample, data, rng), self.stage, self.size, rng).items():
                         views[name].append(pixels)
-            yield {name: np.stack(pixels) for name, pixels in views.items()}
+            yield batch(drawn, views)
 
     def _endless(self, label: Label, share: Share, skip: int) -> Iterator[tuple[Sample, bytes]]:
         """A class's pictures, epoch after epoch, without the first `skip`."""

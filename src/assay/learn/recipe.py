@@ -16,9 +16,11 @@ import pydantic
 from assay.errors import RecipeError, unknown
 from assay.image.align import Align
 from assay.image.alter import T
+from assay.image.augment import Augment
 from assay.image.degrade import Degrade
 from assay.image.view import View
 from assay.judge.rule import Pool
+from assay.judge.vote import Method
 from assay.settings import replaced
 
 
@@ -26,6 +28,16 @@ class Part(pydantic.BaseModel):
     """A frozen piece of a recipe; unknown fields are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    @pydantic.model_serializer(mode="wrap")
+    def _with_its_kind(
+        self, dump: pydantic.SerializerFunctionWrapHandler, info: pydantic.SerializationInfo
+    ) -> dict[str, Any]:
+        told: dict[str, Any] = dump(self)
+        if info.exclude_defaults:
+            # It still has to tell which of several parts it is.
+            told = {tag: getattr(self, tag) for tag in ("kind", "stage") if tag in type(self).model_fields} | told
+        return told
 
 
 class Backbone(Part):
@@ -104,7 +116,29 @@ class OneClass(Part):
     most: int = pydantic.Field(10_000, ge=2)
 
 
-Head = Annotated[Linear | Nearest | OneClass, pydantic.Field(discriminator="kind")]
+class MLP(Part):
+    """A multi-layer perceptron on standardised embeddings, by binary cross-entropy.
+
+    Source: DFCon (arXiv 2501.16704), stage 2: an MLP on the frozen backbone's embedding. Its shape and optimiser are
+    not published; these are *ours*. scikit-learn's MLPClassifier fits it (Adam).
+
+    Args:
+        hidden: width of each hidden layer.
+        learning_rate: of Adam.
+        penalty: on the squared weights.
+        batch: rows of a step.
+        epochs: at most; it stops before where the loss no longer falls.
+    """
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = (256,)
+    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    penalty: float = pydantic.Field(1e-3, ge=0)
+    batch: int = pydantic.Field(256, ge=1)
+    epochs: int = pydantic.Field(60, ge=1)
+
+
+Head = Annotated[Linear | Nearest | OneClass | MLP, pydantic.Field(discriminator="kind")]
 
 
 class Stream(Part):
@@ -147,6 +181,7 @@ class InfoNCE(Part):
             training. 0 in the paper.
     """
 
+    kind: Literal["info_nce"] = "info_nce"
     temperature: float = pydantic.Field(0.1, gt=0)
     multi_scale: float = pydantic.Field(0.5, ge=0, le=1)
     halves: tuple[Literal["real", "fake"], ...] = pydantic.Field(("real", "fake"), min_length=1)
@@ -158,6 +193,61 @@ class InfoNCE(Part):
         if not self.contrastive and not self.bce:
             raise ValueError("contrastive and bce cannot both weigh nothing")
         return self
+
+
+class SupCon(Part):
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, equation 2) on projections of the embedding.
+
+    Source: DFCon (arXiv 2501.16704), stage 1. The paper gives no temperature; that of Khosla et al. stands here
+    (*ours*). `focal` and `unified` are *ours*.
+
+    Args:
+        temperature: tau.
+        views: augmented views of each picture.
+        projection: widths of the layers that the loss looks through, the last one its own; thrown away after training.
+            The hidden ones have a rectifier.
+        focal: gamma. An anchor weighs (1 - p) ** gamma, p the share of its softmax that its positives have: anchors
+            that already lie among their own count for less. 0 weighs all alike.
+        unified: draws a fake to fakes of *other* methods alone, and neither to nor from those of its own, so that
+            methods have no reason to form clusters of their own.
+    """
+
+    kind: Literal["sup_con"] = "sup_con"
+    temperature: float = pydantic.Field(0.07, gt=0)
+    views: int = pydantic.Field(2, ge=2, le=16)
+    projection: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((512, 128), min_length=1)
+    focal: float = pydantic.Field(0.0, ge=0)
+    unified: bool = False
+
+
+class CrossEntropy(Part):
+    """Binary cross-entropy through one linear layer, which is thrown away after training.
+
+    Its target is the label, or a teacher's P(fake) (distillation: Hinton, Vinyals, Dean, "Distilling the Knowledge in a
+    Neural Network", 2015), or something between.
+
+    Args:
+        views: augmented views of each picture.
+        teacher: weight of the teacher's P(fake), which the manifest has in its column "teacher"; the label has the
+            rest.
+    """
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    views: int = pydantic.Field(1, ge=1, le=16)
+    teacher: float = pydantic.Field(0.0, ge=0, le=1)
+
+
+def _loss(given: Any) -> str:
+    # Recipes that were written before there was another loss do not say which they have.
+    return str(given.get("kind", "info_nce") if isinstance(given, dict) else getattr(given, "kind", ""))
+
+
+Loss = Annotated[
+    Annotated[InfoNCE, pydantic.Tag("info_nce")]
+    | Annotated[SupCon, pydantic.Tag("sup_con")]
+    | Annotated[CrossEntropy, pydantic.Tag("cross_entropy")],
+    pydantic.Discriminator(_loss),
+]
 
 
 def _ordered(share: tuple[float, float]) -> tuple[float, float]:
@@ -172,6 +262,9 @@ Shares = Annotated[tuple[float, float], pydantic.AfterValidator(_ordered)]
 
 class Crops(Part):
     """The views that training draws of one picture.
+
+    CoDE's loss has a clean, a transformed, a global and local ones. Other losses have as many as they say, each cut by
+    T from the whole region (`base`), and no other field says anything of them.
 
     Args:
         base: side in pixels of the native-resolution region that all views of a picture are cut from; None takes the
@@ -221,6 +314,9 @@ class Shown(Part):
     Args:
         source_power: a source with n pictures is drawn with weight n ** source_power: 1 draws pictures alike, 0
             sources alike.
+        augment: online augmentation of every view, before `alter`.
+        secondary_weight: what a picture of the secondary data set weighs against one of the first when batches are
+            drawn.
         align: sends both classes through one codec, quality and size draw, so that neither is told by its file.
         degrade: the degradation engine of drift, on the region that all views of a picture are cut from.
         decode: "once" keeps every picture decoded, as tiles on disk; "always" decodes it each time it comes up, from
@@ -229,11 +325,13 @@ class Shown(Part):
 
     crops: Crops = Crops()
     alter: T = T()
+    augment: Augment | None = None
     align: Align | None = None
     degrade: Degrade | None = None
     decode: Literal["once", "always"] = "once"
     tiles: Tiles = Tiles()
     source_power: float = pydantic.Field(1.0, ge=0, le=1)
+    secondary_weight: float = pydantic.Field(1.0, gt=0)
 
 
 class Descend(Shown):
@@ -252,7 +350,7 @@ class Descend(Shown):
 
     stage: Literal["descend"] = "descend"
     stream: str
-    loss: InfoNCE = InfoNCE()
+    loss: Loss = InfoNCE()
     optimiser: Optimiser = Optimiser()
     pairs: int = pydantic.Field(128, ge=2)
     steps: int = pydantic.Field(1700, ge=1)
@@ -265,7 +363,9 @@ class Fit(Part):
 
     Args:
         records: at most this many pictures, as many reals as fakes.
-        altered: views of each picture after T, beside the one plain view.
+        altered: views of each picture after augmentation and T, beside the one plain view.
+        teacher: weight of a teacher's P(fake), the manifest's column "teacher", in what a linear head is fitted to; the
+            label has the rest. Heads of other kinds know labels only.
         shown: for a frozen network: how pictures are held and drawn (`degrade` has no part in fitting). Where "always"
             decodes them, only the `records` are read at all. A stream with a descend stage takes that stage's.
     """
@@ -274,6 +374,7 @@ class Fit(Part):
     stream: str
     records: int = pydantic.Field(50_000, ge=2)
     altered: int = pydantic.Field(1, ge=0)
+    teacher: float = pydantic.Field(0.0, ge=0, le=1)
     shown: Shown = Shown()
 
 
@@ -281,11 +382,14 @@ class Calibrate(Part):
     """Fit slope and offset of each stream, then threshold and doubt band, all on tuning rows.
 
     Args:
+        rule: how the streams vote (`assay.judge.vote`). Where there are several, the bundle has all rules, and this one
+            judges unless another is asked for.
         fpr: the false-positive rate that the threshold is chosen for.
         decided: least share of tuning rows (classes weighted alike) that must get a verdict.
     """
 
     stage: Literal["calibrate"] = "calibrate"
+    rule: Method = "mean"
     fpr: float = pydantic.Field(0.05, gt=0, lt=1)
     decided: float = pydantic.Field(0.70, ge=0, le=1)
 
@@ -304,10 +408,15 @@ class Expected(Part):
 
 
 class Recipe(Part):
-    """What makes a detector: streams, stages, and the result that its paper reports."""
+    """What makes a detector: data, streams, stages, and the result that its paper reports.
+
+    Args:
+        derive: derivations (`assay.data.derivations`) that training rows go through first, in order.
+    """
 
     name: str
     summary: str
+    derive: tuple[str, ...] = ()
     streams: tuple[Stream, ...] = pydantic.Field(min_length=1)
     stages: tuple[Stage, ...]
     expects: tuple[Expected, ...] = ()

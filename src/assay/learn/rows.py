@@ -16,6 +16,9 @@ from assay.types import Label, Sample
 
 SPLITS = ("train", "tune")
 
+SECONDARY = "secondary"
+"""The group that marks a row of the secondary data set, with "1"."""
+
 FEWEST = 2
 """Rows of each class that a split needs."""
 

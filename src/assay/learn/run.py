@@ -13,12 +13,17 @@ from typing import Any
 import pydantic
 
 from assay.errors import RecipeError
-from assay.learn.recipe import Recipe
+from assay.learn.batches import TEACHER
+from assay.learn.recipe import Descend, Recipe
+from assay.learn.rows import SECONDARY
 from assay.types import Sample
 
 NOTE = "run.json"
 
-LEFT = ("bundle", "graphs", "*.checkpoint.safetensors", "*.best.safetensors", "*.epochs.jsonl")
+HEADS = ("bundle", "graphs")
+"""What a run makes after its networks."""
+
+LEFT = (*HEADS, "embeddings", "separation", "*.checkpoint.safetensors", "*.best.safetensors", "*.epochs.jsonl")
 """What a run leaves in its folder. Decoded tiles are not among it: they depend on the pictures, not on the run."""
 
 
@@ -60,6 +65,10 @@ class Run(pydantic.BaseModel):
         except (pydantic.ValidationError, RecipeError):
             return False
 
+    def same_networks(self, other: Run) -> bool:
+        """Whether two runs part ways only after their networks are trained: in heads, fitting or calibration."""
+        return self.differences(other) == ["recipe"] and _networks(self.recipe) == _networks(other.recipe)
+
     def differences(self, other: Run) -> list[str]:
         """What tells two runs apart, by name."""
         found = []
@@ -72,34 +81,47 @@ class Run(pydantic.BaseModel):
         return found
 
 
-def claim(folder: Path, run: Run, *, resume: bool) -> None:
+def claim(folder: Path, run: Run, *, resume: bool) -> bool:
     """Note in `folder` that it holds this run, or see that it does.
 
     Args:
         resume: keep what the run left there; else it is removed first. Nothing else in the folder is touched.
+
+    Returns:
+        Whether it held a run with the same networks and other heads: they are kept, and the rest is made anew.
 
     Raises:
         RecipeError: the folder holds another run, or something that is no run.
     """
     note, part = folder / NOTE, folder / f".{NOTE}.part"
     if note.exists() and resume:
-        differences = _read(note).differences(run)
+        before = _read(note)
+        differences = before.differences(run)
+        if differences and before.same_networks(run):
+            _clear(folder, HEADS)
+            _write(note, part, run)
+            return True
         if differences:
             raise RecipeError(
                 f"{folder} holds a run with another {' and '.join(differences)}; give another folder, or --fresh"
             )
-        return
+        return False
     if note.exists():
-        _clear(folder)
+        _clear(folder, LEFT)
     elif folder.exists() and any(path != part for path in folder.iterdir()):
         raise RecipeError(f"{folder} is not empty and holds no run; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    _write(note, part, run)
+    return False
+
+
+def _write(note: Path, part: Path, run: Run) -> None:
     part.write_text(json.dumps(run.model_dump(mode="json"), indent=1), "utf-8")
     part.replace(note)
 
 
-def _clear(folder: Path) -> None:
-    for pattern in LEFT:
+def _clear(folder: Path, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
         for path in folder.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -121,7 +143,19 @@ def _bare(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"name", "summary", "expects"})
 
 
+def _networks(recipe: Recipe) -> dict[str, Any]:
+    """What decides the networks: data, streams without their heads, and descents."""
+    streams = [stream.model_dump(mode="json", include={"name", "view", "backbone"}) for stream in recipe.streams]
+    descents = [stage.model_dump(mode="json") for stage in recipe.stages if isinstance(stage, Descend)]
+    return {"derive": recipe.derive, "streams": streams, "descents": descents}
+
+
 def _hash(samples: Iterable[Sample]) -> str:
     """Of names, labels and sources in their order: batches are drawn by row number. A data set may move as a whole."""
-    rows = [(Path(sample.place).name, sample.label, sample.generator, sample.source) for sample in samples]
+    rows = [_told(sample) for sample in samples]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _told(sample: Sample) -> list[Any]:
+    told: list[Any] = [Path(sample.place).name, sample.label, sample.generator, sample.source]
+    return told + [f"{group} {sample.groups[group]}" for group in (SECONDARY, TEACHER) if sample.groups.get(group)]

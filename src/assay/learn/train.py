@@ -1,10 +1,11 @@
 """From a recipe and a manifest to a bundle: the stages of a recipe, in order.
 
-    prepare   decode every training and tuning picture once
+    prepare   add secondary rows, derive (augmented copies, …), decode every training and tuning picture once
     descend   train each stream's network                      (checkpoints, resume); a frozen one stays as it is
+    separate  do real and fake lie apart in the embedding?     (figures, t-SNE, a warning where they do not)
     export    the network as graphs; all that follows runs these
-    fit       each stream's heads, on embeddings of training rows
-    calibrate slope, offset, threshold, doubt band of each head, on tuning rows
+    fit       each stream's heads, on embeddings of training rows, which are kept for the next fit
+    calibrate slope, offset, threshold, doubt band of each head, and how the streams vote, on tuning rows
     checks    signs of failure, on tuning rows
     write     the bundle, with what it saw
 
@@ -31,7 +32,7 @@ from rich.console import Console
 import assay
 from assay.data import remote
 from assay.data.index import Index
-from assay.data.table import Table
+from assay.data.table import Table, concatenated
 from assay.errors import RecipeError
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
@@ -39,21 +40,22 @@ from assay.judge.engine import Engine, runtime
 from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, HeadKind
 from assay.judge.seen import Seen
-from assay.learn import checks, tiles
+from assay.learn import checks, separation, tiles
 from assay.learn.calibrate import calibrate, raw_scores
 from assay.learn.checks import Check, Evidence
 from assay.learn.descend import CHECKPOINT_SECONDS, PROBE_ROWS, Data, Machine, Training, descend
-from assay.learn.embed import embed
+from assay.learn.embed import Kept, embed
 from assay.learn.export import Precision, export, parity
 from assay.learn.fit import fit
 from assay.learn.flow import Flow
 from assay.learn.hold import Memory, held, remember, rows_of
 from assay.learn.nn.backbones import Trunk, build
+from assay.learn.prepare import derived, with_secondary
 from assay.learn.recipe import Backbone, Fit, Recipe, Shown, Stream
 from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import described, labels_of, learning_rows
 from assay.learn.run import Run, claim
-from assay.learn.views import random_region, sized
+from assay.learn.views import changed, random_region
 from assay.types import Pixels, Sample
 
 PARITY = 5e-3
@@ -62,6 +64,10 @@ about 5e-4."""
 
 RANDOM = "none: random ones"
 """What a card says of the weights of a frozen network that has none."""
+
+
+TOGETHER = "together"
+"""Under which a card has the signs of all streams together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +114,7 @@ def train(
     data: Iterable[Sample] | Index,
     out: Path,
     *,
+    secondary: Iterable[Sample] | None = None,
     name: str = "",
     version: str = "1",
     minutes: float | None = None,
@@ -126,10 +133,13 @@ def train(
         data: rows with split "train" and "tune", labelled, both classes in each, or shards of such rows; rows of other
             splits are left alone.
         out: for checkpoints, logs and the bundle.
+        secondary: rows of a second data set that are trained on too (`assay.learn.prepare.with_secondary`), weighed by
+            the stages' `secondary_weight`.
         name, version: of the detector; the recipe's name where none is given.
         minutes: budget of the descent (all streams together); None takes the recipe's own length. Frozen networks
             need none.
-        resume: go on from the last checkpoint in `out` where there is one; else what an earlier run left is removed.
+        resume: go on from the last checkpoint in `out` where there is one, also to fit other heads on networks that are
+            trained already; else what an earlier run left is removed.
         workers: loader processes.
         device: "auto", "cpu" or "cuda".
         precision: how the bundle stores weights.
@@ -173,11 +183,23 @@ def train(
                 f"shards at an address are too far away to be decoded once and kept; set {field} to always, or copy "
                 "them here"
             )
-    claim(out, Run.of(recipe, rows, seed), resume=resume)
+    if secondary is not None:
+        if isinstance(source, Index):
+            raise RecipeError("shards cannot have a secondary data set beside them; give a manifest")
+        rows = with_secondary(rows, secondary, source)
+    if recipe.derive and isinstance(source, Index):
+        raise RecipeError(
+            f"shards cannot be derived from ({', '.join(recipe.derive)}); give a manifest, or set derive to []"
+        )
+    if claim(out, Run.of(recipe, rows, seed), resume=resume):
+        console.print("the networks are trained already; heads are fitted anew", highlight=False)
+    if recipe.derive:
+        rows = derived(rows, recipe.derive, settings.cache, seed=seed, workers=workers)
+        source = concatenated(list(rows.values()))
     if far:
         rows["tune"] = held(source, rows["tune"], "tune", settings.cache, seed=seed)
     labels = labels_of(rows["tune"])
-    learned = [_learn(stream, recipe, source, rows, settings) for stream in recipe.streams]
+    learned = [_learn(stream, recipe, source, rows, settings, console) for stream in recipe.streams]
     streams = [each for part in learned for each in part.cards]
     pools = {name: stream.pool for stream in recipe.streams for name in stream.named}
     defaults = [stream.name for stream in recipe.streams]
@@ -202,6 +224,16 @@ def train(
             if len(streams) > 1:
                 console.print(f"\n[bold]{stream}[/]", highlight=False)
             checks.show(signs[stream], console)
+    if len(judge.voting) > 1:
+        votes = {
+            stream: np.round(judge.streams[stream].probability(raws), DIGITS)
+            for part in learned
+            for stream, raws in part.raws.items()
+            if stream in judge.voting
+        }
+        signs[TOGETHER] = checks.together(labels, votes, judge.votes(votes))
+        console.print("\n[bold]the streams together[/]", highlight=False)
+        checks.show(signs[TOGETHER], console)
     card = Card(
         name=name or recipe.name.replace(":", "-"),
         version=version,
@@ -232,7 +264,12 @@ def train(
 
 
 def _learn(
-    stream: Stream, recipe: Recipe, source: Index | Table, rows: Mapping[str, Table], settings: Settings
+    stream: Stream,
+    recipe: Recipe,
+    source: Index | Table,
+    rows: Mapping[str, Table],
+    settings: Settings,
+    console: Console,
 ) -> Learned:
     """Train one stream's network unless it is frozen, export it, and fit its heads on what the exported graph gives."""
     workers = settings.machine.workers
@@ -275,15 +312,20 @@ def _learn(
             checkpoint_seconds=settings.checkpoint_seconds,
         )
         trunk, facts = training.trunk, _descended(training)
+        facts["separation"] = separation.look(training, data["tune"], settings.out / separation.FOLDER, console)
     graphs, engine = _exported(stream, trunk, settings)
+    kept = Kept(settings.out / "embeddings", stream.name, _hash(graphs))
     train, tune = data["train"], data["tune"]
-    fitted = fit(stream, fitting, shown, train.samples, train.store, engine, seed=settings.seed, workers=workers)
-    embeddings, altered = _probes(stream, shown, tune, engine, settings.seed, workers)
+    fitted = fit(
+        stream, fitting, shown, train.samples, train.store, engine, seed=settings.seed, workers=workers, kept=kept
+    )
+    embeddings, altered = _probes(stream, shown, tune, engine, settings.seed, workers, kept)
+    scored = kept.file("scored", view=stream.view.model_dump(mode="json"), pictures=list(tune.store.sha256))
     return Learned(
         graphs=graphs,
         cards=tuple(_stream_card(stream, name, head, fitting, trunk) for name, head in stream.named.items()),
         heads=fitted.heads,
-        raws=raw_scores(rows["tune"], stream.view, engine, fitted.heads, stream.pool, workers=workers),
+        raws=raw_scores(rows["tune"], stream.view, engine, fitted.heads, stream.pool, workers=workers, kept=scored),
         evidence={
             name: Evidence(embeddings, head.raw(embeddings), head.raw(altered), *fitted.known(name))
             for name, head in fitted.heads.items()
@@ -329,8 +371,15 @@ def _exported(stream: Stream, trunk: Trunk, settings: Settings) -> tuple[dict[st
     return graphs, engine
 
 
+def _hash(graphs: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(graphs):
+        digest.update(name.encode() + hashlib.sha256(graphs[name]).digest())
+    return digest.hexdigest()
+
+
 def _probes(
-    stream: Stream, shown: Shown, tune: Data, engine: Engine, seed: int, workers: int
+    stream: Stream, shown: Shown, tune: Data, engine: Engine, seed: int, workers: int, kept: Kept
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Embeddings of tuning rows as they are and after T, one crop each, (rows, dim): what the check list compares."""
     view = stream.view.model_copy(update={"layout": "centre"})
@@ -338,11 +387,18 @@ def _probes(
     def both(row: int) -> Pixels:
         rng = np.random.default_rng([seed, 3, row])
         tile = tune.store.tile(row, 0)
-        altered = sized(shown.alter, stream.view.size)(random_region(tile, shown.crops.base, rng), rng)
+        altered = changed(random_region(tile, shown.crops.base, rng), shown, stream.view.size, rng)
         return np.concatenate([view.crops(tile), altered[None]])
 
     rows = range(len(tune.samples))
-    parts = np.stack(embed(rows, both, view, engine, what="looking for signs of failure", workers=workers))
+    file = kept.file(
+        "probed",
+        view=view.model_dump(mode="json"),
+        shown=shown.model_dump(mode="json", include=set(Shown.model_fields)),
+        pictures=list(tune.store.sha256),
+        seed=seed,
+    )
+    parts = np.stack(embed(rows, both, view, engine, what="looking for signs of failure", workers=workers, kept=file))
     return parts[:, 0].astype(np.float64), parts[:, 1].astype(np.float64)
 
 
@@ -351,7 +407,9 @@ def _stream_card(stream: Stream, name: str, head: HeadRecipe, fitting: Fit, trun
         name=name,
         view=stream.view,
         trunk=stream.name,
-        head=HeadCard(kind=head.kind, settings=head.model_dump(exclude={"kind"}) | {"records": fitting.records}),
+        head=HeadCard(
+            kind=head.kind, settings=head.model_dump(mode="json", exclude={"kind"}) | {"records": fitting.records}
+        ),
         parameters=sum(p.numel() for p in trunk.parameters()),
         embedding=trunk.dim,
         backbone=f"{stream.backbone.name} on {stream.backbone.front}",

@@ -1,6 +1,7 @@
-"""The views that CoDE's loss compares, drawn from one picture.
+"""The views that a loss compares, drawn from one picture.
 
-Source: CoDE (arXiv 2407.20337), section 3; where views are cut at native resolution is ours (`Crops.base`).
+Source: CoDE (arXiv 2407.20337), section 3, for its loss; several augmented views of each picture for the supervised
+contrastive one (Khosla et al., NeurIPS 2020). Where views are cut at native resolution is ours (`Crops.base`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from PIL import Image
 
 from assay.image.alter import T
 from assay.image.view import cut
-from assay.learn.recipe import Crops, Descend
+from assay.learn.recipe import Descend, InfoNCE, Shown
 from assay.types import Box, Pixels
 
 LOCAL = "local"
@@ -24,8 +25,11 @@ ASPECTS = (3 / 4, 4 / 3)
 """Width over height of a resized crop, least and most."""
 
 
-def names(crops: Crops) -> tuple[str, ...]:
+def names(stage: Descend) -> tuple[str, ...]:
     """What the views of a picture are called."""
+    if not isinstance(stage.loss, InfoNCE):
+        return tuple(f"view {number}" for number in range(1, stage.loss.views + 1))
+    crops = stage.crops
     further = (f"{LOCAL} {number}" for number in range(2, crops.count + 1))
     return ("clean", "transformed", "global", LOCAL, *further)
 
@@ -39,8 +43,9 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
         rng: the only source of chance: the same state gives the same views.
 
     Returns:
-        In the order of `names`. "clean": a crop; "transformed": T of the region; "global" and "local": resized crops of
-        the region, then T. Views that `stage.crops.altered` leaves out go without T's operations.
+        In the order of `names`. "view 1" and on: the region augmented, then T, each drawn for itself. For CoDE's loss,
+        "clean": a crop; "transformed": the same of the region; "global" and "local": the same of resized crops of the
+        region. Views that `stage.crops.altered` leaves out go without augmentation and T's operations.
         The views of one picture share its region, and its alignment and degradation where the stage has them.
     """
     region = random_region(tile, stage.crops.base, rng)
@@ -49,19 +54,29 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
     if stage.degrade is not None:
         region = stage.degrade(region, rng)
     crops = stage.crops
+    if not isinstance(stage.loss, InfoNCE):
+        return {name: changed(region, stage, size, rng) for name in names(stage)}
 
     def altered(name: Literal["transformed", "global", "local"], pixels: Pixels, side: int) -> Pixels:
-        alter = sized(stage.alter, side)
-        return alter(pixels, rng) if name in crops.altered else dataclasses.replace(alter, max_ops=0)(pixels, rng)
+        if name in crops.altered:
+            return changed(pixels, stage, side, rng)
+        return dataclasses.replace(sized(stage.alter, side), max_ops=0)(pixels, rng)
 
     views = {
         "clean": random_crop(region, size, rng),
         "transformed": altered("transformed", region, size),
         "global": altered("global", resized_crop(region, size, crops.global_area, rng), size),
     }
-    for name in names(crops)[len(views) :]:
+    for name in names(stage)[len(views) :]:
         views[name] = altered("local", resized_crop(region, crops.local, crops.local_area, rng), crops.local)
     return views
+
+
+def changed(pixels: Pixels, shown: Shown, size: int, rng: np.random.Generator) -> Pixels:
+    """A picture after a stage's online augmentation and T: (size, size, 3) uint8."""
+    if shown.augment is not None:
+        pixels = shown.augment(pixels, rng)
+    return sized(shown.alter, size)(pixels, rng)
 
 
 def sized(alter: T, size: int) -> T:

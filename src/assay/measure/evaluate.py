@@ -9,27 +9,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from assay import metrics
-from assay.data.table import field
+from assay.data.table import FIELDS, field
 from assay.errors import InputError, ManifestError, OverlapError, unknown
+from assay.measure import fairness
 from assay.measure.controls import Controls, Facts, Row, controls, look_at_all
+from assay.measure.fairness import Audit
 from assay.metrics import Floats, Interval, Labels
 from assay.types import Failure, Label, Ruling, Sample, Verdict
 
 BASE_RATE = 0.01
 """The share of fakes that the base-rate line assumes: 1 picture in 100."""
-SMALL = 20
+SMALL = fairness.SMALL
 """A group with fewer rows than this is flagged: its figure means little."""
 FEWEST = 5
 """With fewer rows of a class than this a group's AUC has no interval: resampling one row says nothing of others."""
-UNNAMED = "(not named)"
+UNNAMED = fairness.UNNAMED
+FORMAT = "format"
+"""The column that every file fills: where the manifest has none of that name, it is the format as decoded."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("looking", "judging"), how many rows are done, and how many there are."""
@@ -163,6 +168,7 @@ class Evaluation:
         controls: None where they were not asked for.
         judged: every row that was judged, in order, for further analysis. Not in `to_dict`.
         robustness: `metrics` under each named condition, where that was measured.
+        fairness: how evenly the errors fall on the groups of each column asked for.
     """
 
     detector: Mapping[str, str]
@@ -175,6 +181,7 @@ class Evaluation:
     controls: Controls | None
     judged: tuple[Judged, ...] = ()
     robustness: dict[str, dict[str, Interval]] = dataclasses.field(default_factory=dict)
+    fairness: dict[str, Audit] = dataclasses.field(default_factory=dict)
 
     @property
     def base_rate_line(self) -> str:
@@ -200,6 +207,7 @@ class Evaluation:
                 column: {name: group.to_dict() for name, group in parts.items()}
                 for column, parts in self.groups.items()
             },
+            "fairness": {column: found.to_dict() for column, found in self.fairness.items()},
             "controls": None if self.controls is None else self.controls.to_dict(),
         }
         if self.robustness:
@@ -229,7 +237,8 @@ def evaluate(
 
     Args:
         samples: rows to test on; those without a label are left out and counted.
-        by: further columns to break the figures down by, such as "kind" or "unseen".
+        by: columns to break the figures down by and to audit the errors across (`assay.measure.fairness`), such as
+            "kind"; "sex*age" crosses two. "format" is that of the file where no column is called so.
         allow_seen: measure on rows that the detector was made with as well; such figures are no test.
         with_controls: also measure what file and subject alone tell (`assay.measure.controls`).
         control_fit: labelled rows to fit the controls on; by default they are cross-fitted on the evaluated rows.
@@ -243,10 +252,13 @@ def evaluate(
     known = [sample for sample in samples if sample.label is not None]
     if not known:
         raise ManifestError("no row has a label, so there is nothing to measure; fill in the column label")
+    by = tuple(dict.fromkeys(by))
     columns = {"generator", "source", "split"}.union(*(sample.groups for sample in known))
+    columns.update(name for name in FIELDS if any(field(sample, name) for sample in known))
     for column in by:
-        if column not in columns:
-            raise ManifestError(unknown("column", column, columns))
+        for part in _crossed(column, columns):
+            if part not in columns and part != FORMAT:
+                raise ManifestError(unknown("column", part, columns | {FORMAT}))
     facts = look_at_all([sample.place for sample in known], _stage(progress, "looking"))
     seen = overlaps(detector, known, facts)
     if seen and not allow_seen:
@@ -270,6 +282,11 @@ def evaluate(
     judged, failures = sort_answers(known, answers)
     verdicts = [answer for answer in answers if isinstance(answer, Verdict)]
     labels = Counter(sample.label for sample in known)
+    answered = [isinstance(answer, Verdict) for answer in answers]
+    cells = {
+        column: [cell for cell, kept in zip(_cells(known, facts, column, columns), answered, strict=True) if kept]
+        for column in by
+    }
     return Evaluation(
         detector=dict(verdicts[0].detector) if verdicts else {"name": detector.name},
         threshold=detector.threshold,
@@ -290,9 +307,10 @@ def evaluate(
             ),
         ),
         metrics=figures(judged, rounds=rounds, seed=seed),
-        groups=_groups(judged, by, rounds, seed),
+        groups=_groups(judged, cells, rounds, seed),
         controls=found,
         judged=tuple(judged),
+        fairness=_audits(judged, cells, detector.fpr, rounds, seed),
     )
 
 
@@ -421,7 +439,55 @@ class _Options:
         return Interval(exact.value, min(exact.low, drawn.low), max(exact.high, drawn.high), exact.n)
 
 
-def _groups(judged: Sequence[Judged], by: Sequence[str], rounds: int, seed: int) -> dict[str, dict[str, Group]]:
+def _crossed(column: str, columns: Collection[str]) -> list[str]:
+    """The columns whose crossing is asked for; a column of the very name wins."""
+    return [column] if column in columns else [part.strip() for part in column.split("*")]
+
+
+def _cells(
+    samples: Sequence[Sample], facts: Sequence[Facts | InputError], column: str, columns: Collection[str]
+) -> list[str]:
+    """What each row says under a column, or under each of several crossed; empty where one says nothing."""
+
+    def one(part: str) -> list[str]:
+        if part == FORMAT and part not in columns:
+            return [fact.format if isinstance(fact, Facts) else "" for fact in facts]
+        return [field(sample, part) for sample in samples]
+
+    parts = [one(part) for part in _crossed(column, columns)]
+    if len(parts) == 1:
+        return parts[0]
+    # A star within a cell is marked, so that no two crossings share a name.
+    return [
+        "*".join(re.sub(r"([*\\])", r"\\\1", cell) for cell in cells) if all(cells) else ""
+        for cells in zip(*parts, strict=True)
+    ]
+
+
+def _audits(
+    judged: Sequence[Judged], cells: Mapping[str, Sequence[str]], fpr: float, rounds: int, seed: int
+) -> dict[str, Audit]:
+    table = _Table.of(judged)
+    return {
+        column: fairness.audit(
+            table.labels,
+            names,
+            scores=table.scores,
+            thresholds=np.array([row.threshold for row in judged], dtype=np.float64),
+            uncertain=np.array([row.verdict is Ruling.UNCERTAIN for row in judged], dtype=np.bool_),
+            sources=table.sources,
+            fpr=fpr,
+            rounds=rounds,
+            seed=seed,
+        )
+        for column, names in cells.items()
+    }
+
+
+def _groups(
+    judged: Sequence[Judged], cells: Mapping[str, Sequence[str]], rounds: int, seed: int
+) -> dict[str, dict[str, Group]]:
+    kept = [row.score is not None for row in judged]
     rows = [row for row in judged if row.score is not None]
     table = _Table.of(rows)
     options = _Options(rounds, seed)
@@ -442,19 +508,23 @@ def _groups(judged: Sequence[Judged], by: Sequence[str], rounds: int, seed: int)
                 made["tpr"] = options.share(called, table, inside & fake)
         return Group(int((inside & real).sum()), int((inside & fake).sum()), made)
 
-    def parts(column: str, among: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
-        names = np.array([field(row.sample, column) or UNNAMED for row in rows], dtype=object)
+    def parts(cells: Iterable[str], among: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
+        names = np.array([cell or UNNAMED for cell in cells], dtype=object)
         return {name: (names == name) & among for name in sorted(set(names[among].tolist()))}
 
     nobody = np.zeros(len(rows), dtype=np.bool_)
     everybody = ~nobody
+    generators = parts((row.sample.generator for row in rows), fake)
     found = {
-        "generator": {name: group(part, ("auc", "tpr"), real) for name, part in parts("generator", fake).items()},
-        "source": {name: group(part, ("fpr",), nobody) for name, part in parts("source", real).items()},
+        "generator": {name: group(part, ("auc", "tpr"), real) for name, part in generators.items()},
+        "source": {
+            name: group(part, ("fpr",), nobody)
+            for name, part in parts((row.sample.source for row in rows), real).items()
+        },
     }
-    for column in by:
+    for column, names in cells.items():
         if column not in found:
-            inside = parts(column, everybody)
+            inside = parts((cell for cell, keep in zip(names, kept, strict=True) if keep), everybody)
             found[column] = {name: group(part, ("auc", "fpr", "tpr"), nobody) for name, part in inside.items()}
     return found
 

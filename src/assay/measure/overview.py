@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from assay.errors import MissingExtra
 from assay.measure import embedding, gather
+from assay.measure import manifold as manifolds
 from assay.measure.embedding import Figures
 from assay.measure.evaluate import UNNAMED
 from assay.measure.gather import Embedding
+from assay.measure.manifold import Manifold
 from assay.measure.scatter import svg
 from assay.measure.tsne import FEWEST, PERPLEXITY, Plane, tsne
 from assay.types import Label
@@ -26,6 +29,7 @@ class Overview(NamedTuple):
     Args:
         part: its embedding.
         figures: of the labelled rows.
+        manifold: how its fakes lie to one another, or why that was not measured.
         drawn: rows in the pictures; 0 where there are too few for one, or none was asked for.
         perplexity: of the t-SNE, as used.
         seed: of the t-SNE, its rows and the intervals.
@@ -34,6 +38,7 @@ class Overview(NamedTuple):
 
     part: Embedding
     figures: Figures
+    manifold: Manifold | str
     drawn: int
     perplexity: float
     seed: int
@@ -54,6 +59,7 @@ class Overview(NamedTuple):
             "seen": int(self.part.seen.sum()),
             "not_applicable": [trouble.to_dict() for trouble in self.part.not_applicable],
             **self.figures.to_dict(),
+            "manifold": {"skipped": self.manifold} if isinstance(self.manifold, str) else self.manifold.to_dict(),
             "tsne": {"n": self.drawn, "perplexity": self.perplexity, "seed": self.seed} if self.drawn else None,
             "files": list(self.files),
         }
@@ -76,7 +82,7 @@ def overview(
         title: of the pictures.
         most: rows in the t-SNE at most, half of each class; 0 for no picture.
         perplexity: see `assay.measure.tsne.tsne`.
-        seed: of the t-SNE, its rows and the intervals.
+        seed: of the t-SNE, its rows, the clusters and the intervals.
         rounds: of the bootstrap.
 
     Raises:
@@ -87,6 +93,7 @@ def overview(
     known = np.flatnonzero(labels != gather.UNKNOWN)
     sources, generators = ([column[row] for row in known] for column in (part.sources, part.generators))
     figures = embedding.figures(part.vectors[known], labels[known], sources, generators, rounds=rounds, seed=seed)
+    manifold = _manifold(part, rounds, seed)
     drawn = known[embedding.alike(labels[known], most, seed)]
     pictures = {f"{part.stream}.{by}.svg": "" for by in BY}
     points = None
@@ -106,12 +113,24 @@ def overview(
         write(folder / name, text)
     arrays = f"{part.stream}.npz"
     gather.save(part, folder / arrays, points)
-    return Overview(part, figures, len(drawn), used, seed, (arrays, *pictures))
+    return Overview(part, figures, manifold, len(drawn), used, seed, (arrays, *pictures))
 
 
 def write(path: Path, text: str) -> None:
     """Write a text file, whole or not at all. Raises OutputError (kind "disk") where that fails."""
     gather.put(path, lambda file: file.write(text.encode()))
+
+
+def _manifold(part: Embedding, rounds: int, seed: int) -> Manifold | str:
+    """How the fakes lie to one another, or why that can't be measured."""
+    fakes = np.flatnonzero(part.labels == Label.FAKE)
+    sources, generators = ([column[row] for row in fakes] for column in (part.sources, part.generators))
+    if not any(generators):
+        return "no fake's generator is named" if len(fakes) else "there are no fakes"
+    try:
+        return manifolds.figures(part.vectors[fakes], sources, generators, rounds=rounds, seed=seed)
+    except MissingExtra as error:
+        return str(error)
 
 
 def _pictures(part: Embedding, drawn: npt.NDArray[np.intp], plane: Plane, title: str, seed: int) -> list[str]:

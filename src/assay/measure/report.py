@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from assay.measure import fairness
 from assay.measure.controls import Control
 from assay.measure.evaluate import Evaluation
+from assay.measure.fairness import Audit
 from assay.metrics import Interval
 
 NAMES = {
@@ -30,7 +32,7 @@ NAMES = {
     "false_real": "decided fakes called real",
     "base_rate_precision": "precision at 1 in 100",
 }
-SHARES = frozenset(NAMES) - {"auc", "ece", "brier"}
+SHARES = frozenset({*NAMES, "fnr", "gap"}) - {"auc", "ece", "brier"}
 """Shown in percent; the others as fractions of 1."""
 CONDITION_COLUMNS = ("auc", "balanced_accuracy", "fpr", "tpr", "coverage")
 _LISTED = 10
@@ -51,9 +53,11 @@ def show(evaluation: Evaluation, console: Console) -> None:
     console.print(Text(counts(evaluation)))
     for block in blocks(evaluation):
         console.print()
-        table = Table(title=Text(block.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        # Not as the table's own title, which would break where a narrow table ends.
+        console.print(Text(_printable(block.title), style="bold"))
+        table = Table(box=box.SIMPLE_HEAD)
         for number, column in enumerate(block.columns):
-            table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
+            table.add_column(Text(_printable(column)), justify="left" if number == 0 else "right", overflow="fold")
         for row in block.rows:
             # Text, because a file's or a generator's name may hold what rich takes for markup.
             table.add_row(*(Text(_printable(cell)) for cell in row))
@@ -155,6 +159,8 @@ def blocks(evaluation: Evaluation) -> Iterator[Block]:
         )
         note = "* fewer than 20 rows: means little" if any(group.small for group in groups.values()) else ""
         yield Block(title, (column, *sizes, *(figure.upper() for figure in figures)), rows, note)
+    for column, audit in evaluation.fairness.items():
+        yield from _fairness(column, audit)
     if evaluation.robustness:
         yield Block(
             "after alteration",
@@ -184,6 +190,60 @@ def troubles(evaluation: Evaluation) -> list[str]:
         if len(found) > _LISTED:
             lines.append(f"… and {len(found) - _LISTED} more")
     return lines
+
+
+def _fairness(column: str, audit: Audit) -> Iterator[Block]:
+    """The tables of one column's audit: each group's errors, the gaps between them, and what is not applied."""
+    few = any(_few(count) for part in audit.groups.values() for count in (part.n_real, part.n_fake))
+    yield Block(
+        f"fairness by {column}: errors at the detector's threshold",
+        (column, "real", "fake", "reals called fake", "fakes not called", "called fake", "uncertain"),
+        [
+            (
+                name,
+                str(part.n_real),
+                str(part.n_fake),
+                _both(part.fpr, "fpr") + _few(part.n_real),
+                _both(part.fnr, "fnr") + _few(part.n_fake),
+                _percent(part.called),
+                _percent(part.uncertain),
+            )
+            for name, part in audit.groups.items()
+        ],
+        f"* fewer than {fairness.SMALL} rows of the class: too few to say" if few else "",
+    )
+    gaps: list[tuple[str, ...]] = []
+    for rate, gap in audit.gaps.items():
+        if gap is not None:
+            sizes = (_value(gap.gap, "gap"), _range(gap.gap, "gap"), _ratio(gap.ratio))
+            gaps.append((fairness.RATES[rate][0], *sizes, gap.lowest, gap.highest))
+    if not math.isnan(audit.difference):
+        gaps.append(("equalized odds", _percent(audit.difference), "", _ratio(audit.ratio), "", ""))
+    yield Block(
+        f"fairness by {column}: largest gaps",
+        ("", "gap", "95 % interval", "lowest / highest", "lowest", "highest"),
+        gaps,
+        "; ".join(audit.warnings),
+    )
+    if audit.fpr is not None:
+        yield Block(
+            f"fairness by {column}: thresholds for {_percent(audit.fpr)} FPR in each group, NOT APPLIED",
+            (column, "threshold", "TPR there"),
+            [
+                (name, "–" if part.own.threshold is None else f"{part.own.threshold:.3f}", _percent(part.own.tpr))
+                for name, part in audit.groups.items()
+                if part.own is not None
+            ],
+            fairness.NOT_APPLIED,
+        )
+
+
+def _few(count: int) -> str:
+    return " *" if 0 < count < fairness.SMALL else ""
+
+
+def _ratio(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def _control(name: str, control: Control) -> tuple[str, ...]:

@@ -262,6 +262,28 @@ def test_a_copy_gets_one_to_three_distinct_operations() -> None:
     assert min(counts.values()) > 45
 
 
+def test_albumentations_names_are_taken_beside_ours_and_have_defaults() -> None:
+    both: dict[str, Any] = {"RandomGamma": {"gamma_limit": (50.0, 50.0)}, "VerticalFlip": {}}
+    for name in both:
+        only = all_copied(operations={name: both[name]}, most=1)
+        (piece,) = only.derive(source(saved(PIXELS, "PNG")), np.random.default_rng(0)).pieces
+        expected = PIXELS[::-1] if name == "VerticalFlip" else (255 * (PIXELS / 255) ** 0.5).astype(np.uint8)
+        np.testing.assert_array_equal(decode(piece.data).pixels, expected)
+    assert all_copied(operations={**both, "blur": PLAIN["blur"]}, most=3).most == 3
+
+
+def test_a_copy_is_what_it_was_when_the_version_was_given() -> None:
+    # Three operations that no release of Pillow changes by a level.
+    operations = {name: PLAIN[name] for name in ("horizontal_flip", "shift", "noise")}
+    data = saved(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8), "PNG")
+    made = hashlib.sha256()
+    for seed in range(40):
+        (piece,) = all_copied(operations=operations).derive(source(data), np.random.default_rng(seed)).pieces
+        made.update(decode(piece.data).pixels.tobytes())
+    assert Augmented.version == 2
+    assert made.hexdigest() == "295684d9cc08685a0dbdcd31cc972fb6824e3b6c75fbb40b0331f738ccfce2a3"
+
+
 def test_shift_mirrors_what_comes_in_and_noise_has_the_asked_strength() -> None:
     shift, noise = VOCABULARY["shift"], VOCABULARY["noise"]
     moved = shift.apply(PIXELS, {"x": 0.125, "y": -0.25})
@@ -280,6 +302,8 @@ def test_shift_mirrors_what_comes_in_and_noise_has_the_asked_strength() -> None:
         ({"most": 0}, "most 0"),
         ({"most": 11}, "give 1 to 10"),
         ({"operations": {"blurr": {}}, "most": 1}, "did you mean blur"),
+        ({"operations": {"GausBlur": {}}, "most": 1}, "did you mean GaussianBlur"),
+        ({"operations": {"GaussianBlur": {"sigma": (0, 1)}}, "most": 1}, "did you mean sigma_limit"),
         ({"operations": {"blur": {"radius": (0, 1)}}, "most": 1}, "takes bounds of sigma"),
         ({"operations": {"blur": {}}, "most": 1}, "takes bounds of sigma"),
         ({"operations": {"blur": {"sigma": (2, 1)}}, "most": 1}, "give \\(low, high\\)"),

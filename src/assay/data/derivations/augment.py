@@ -26,6 +26,7 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from assay.data.derivations import SUFFIXES, Derivation, Outcome, Piece, Source, lossless
 from assay.errors import RecipeError, unknown
+from assay.image import augment
 from assay.image.align import encode
 from assay.image.alter import OPERATIONS, Operation
 from assay.image.quiet import quiet
@@ -71,7 +72,10 @@ VOCABULARY: Mapping[str, Operation] = {
     "shift": Operation("shift", _shift, {"x": (-0.1, 0.1), "y": (-0.1, 0.1)}),
     "noise": Operation("noise", _noise, {"sigma": (0.0, 25.0), "seed": (0, 2**32 - 1)}),
 }
-"""What `Augmented.operations` may name: CoDE's 19 operations, shift and noise."""
+"""What `Augmented.operations` may name: CoDE's 19 operations, shift and noise.
+
+It may name Albumentations' transforms too (`assay.image.augment.OPERATIONS`).
+"""
 
 
 def _at_size(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -90,7 +94,8 @@ class Augmented(Derivation):
             the others, at the edge of the choice. Copies that stand among the rows already are not counted.
         label: "real" or "fake".
         split: rows of other splits get none. Empty takes rows without a split.
-        operations: names out of `VOCABULARY`, equally likely, each with the bounds of its parameters.
+        operations: names out of `VOCABULARY`, equally likely, each with the bounds of its parameters; or
+            Albumentations' names, which have defaults for the bounds that are left out.
         most: a copy gets 1 to so many distinct operations, in random order.
 
     Raises:
@@ -117,8 +122,11 @@ class Augmented(Derivation):
         if not 1 <= self.most <= len(self.operations):
             raise RecipeError(f"most {self.most} does not hold; give 1 to {len(self.operations)}, the operations named")
         for name, ranges in self.operations.items():
+            if name in augment.OPERATIONS:
+                augment.Transform(name, 1.0, ranges)
+                continue
             if name not in VOCABULARY:
-                raise RecipeError(unknown("operation", name, VOCABULARY))
+                raise RecipeError(unknown("operation", name, {*VOCABULARY, *augment.OPERATIONS}))
             parameters = VOCABULARY[name].ranges
             for parameter in {*ranges, *parameters}:
                 if parameter not in parameters or parameter not in ranges:
@@ -143,10 +151,16 @@ class Augmented(Derivation):
         names = tuple(self.operations)
         chosen = rng.permutation(len(names))[: int(rng.integers(1, self.most + 1))]
         for name in (names[index] for index in chosen.tolist()):
-            operation = dataclasses.replace(VOCABULARY[name], ranges=self.operations[name])
-            pixels = operation.apply(pixels, operation.draw(rng))
+            pixels = self._changed(pixels, name, rng)
         data, suffix = like(source.data, source.picture, _at_size(pixels, source.picture.width, source.picture.height))
         return Outcome((Piece(data, suffix, groups={GROUP: "1"}),), keep={GROUP: "0"})
+
+    def _changed(self, pixels: Pixels, name: str, rng: np.random.Generator) -> Pixels:
+        ranges = self.operations[name]
+        if name in augment.OPERATIONS:
+            return augment.Augment((augment.Transform(name, 1.0, ranges),))(pixels, rng)
+        operation = dataclasses.replace(VOCABULARY[name], ranges=ranges)
+        return operation.apply(pixels, operation.draw(rng))
 
 
 def like(data: bytes, picture: Picture, pixels: Pixels) -> tuple[bytes, str]:

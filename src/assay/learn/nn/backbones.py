@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models import eva, maxxvit
 from timm.models.eva import Eva
+from timm.models.maxxvit import Attention2d, MaxxVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -26,6 +30,9 @@ READABLE = (VisionTransformer, Eva)
 """Networks whose last block attends over all tokens, the class token among them."""
 
 _CLASSIFIERS = ("head.", "fc.", "classifier.")
+
+_LEAST = 32
+"""Side in pixels of the smallest views that timm makes a MaxViT or CoAtNet for; below it fails without saying so."""
 
 
 class Trunk(nn.Module):
@@ -58,11 +65,14 @@ class Trunk(nn.Module):
 
 
 def build(backbone: Backbone, size: int) -> Trunk:
-    """The network of a recipe, for square inputs of `size` pixels (other sizes work in training).
+    """The network of a recipe, for square inputs of `size` pixels, whatever size its name says.
+
+    In training other sizes work too, but for MaxViT's and CoAtNet's, whose windows and tables of relative positions
+    are made for one.
 
     Raises:
-        RecipeError: no such network, one whose features make no map, or its weights do not fit or cannot be had; the
-            message says how to get them.
+        RecipeError: no such network, one that takes no views of this size (the message says which it takes) or whose
+            features make no map, or its weights do not fit or cannot be had (the message says how to get them).
     """
     front = Front(backbone.front)
     if backbone.name in OURS:
@@ -72,8 +82,7 @@ def build(backbone: Backbone, size: int) -> Trunk:
         if not timm.is_model(backbone.name):
             raise RecipeError(unknown("network", backbone.name, [*timm.list_models(), *OURS]))
         fields: dict[str, Any] = {"in_chans": front.channels, "num_classes": 0} | backbone.fields
-        if backbone.name.startswith(("vit_", "test_vit")):
-            fields = {"img_size": size, "dynamic_img_size": True} | fields
+        fields = _sized(backbone.name, size) | fields
         try:
             hub = backbone.pretrained and not backbone.weights
             network = timm.create_model(backbone.name, pretrained=hub, **fields)
@@ -82,15 +91,59 @@ def build(backbone: Backbone, size: int) -> Trunk:
                 f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
                 "and set backbone.weights to its path"
             ) from error
+        _check_size(network, backbone.name, size)
+        _in_order(network)
         dim = _embedding_length(network, backbone.name, front.channels, size)
     if backbone.norm_eps is not None:
         for module in network.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = backbone.norm_eps
     if backbone.weights:
-        weights = _positioned(network, _read(Path(backbone.weights), backbone.name))
+        weights = _read(Path(backbone.weights), backbone.name)
+        try:
+            weights = _resampled(network, weights)
+        except (AssertionError, AttributeError, LookupError, RuntimeError, ValueError) as error:
+            raise RecipeError(f"{backbone.weights} does not fit {backbone.name}: {error}") from error
         load(network, weights, backbone.name, backbone.weights)
     return Trunk(front, network, dim)
+
+
+def _sized(name: str, size: int) -> dict[str, Any]:
+    """What timm wants to know of views of this size."""
+    family = timm.model_entrypoint(name).__module__
+    if family == maxxvit.__name__:
+        return {"img_size": max(size, _LEAST)}
+    if family == eva.__name__ or name.startswith(("vit_", "test_vit")):
+        return {"img_size": size, "dynamic_img_size": True}
+    return {}
+
+
+def _check_size(network: Any, name: str, size: int) -> None:
+    step, hint = 1, ""
+    if isinstance(network, MaxxVit):
+        # Windows are this share of a view, and divide every map.
+        step = math.lcm(network.feature_info[-1]["reduction"], network.partition_ratio)
+    elif isinstance(network, READABLE) and isinstance(network.patch_embed, PatchEmbed):
+        # Unless told to pad, timm drops what is left over at the edges, or fails.
+        step = 1 if network.patch_embed.dynamic_img_pad else math.lcm(*network.patch_embed.patch_size)
+        hint = ", or backbone.fields.patch_size another"
+    if size % step:
+        near = " or ".join(str(side) for side in (size // step * step, -(-size // step) * step) if side)
+        raise RecipeError(
+            f"{name} takes no views of {size} px: their side must be a multiple of {step}, for example {near}{hint}"
+        )
+
+
+def _in_order(network: Any) -> None:
+    """Attention over maps (CoAtNet's) reads its projection as if channels came first in memory; training keeps them
+    last."""
+    for module in network.modules():
+        if isinstance(module, Attention2d):
+            module.qkv.register_forward_hook(_contiguous)
+
+
+def _contiguous(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return output.contiguous()
 
 
 def _embedding_length(network: Any, name: str, channels: int, size: int) -> int:
@@ -98,7 +151,10 @@ def _embedding_length(network: Any, name: str, channels: int, size: int) -> int:
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        features = network.forward_features(torch.zeros(1, channels, size, size))
+        try:
+            features = network.forward_features(torch.zeros(1, channels, size, size))
+        except (AssertionError, RuntimeError) as error:
+            raise RecipeError(f"{name} takes no views of {size} px with these fields: {error}") from error
         # Said now, not after hours of training.
         if features.ndim != 4 and not hasattr(getattr(network, "patch_embed", None), "dynamic_feat_size"):
             raise RecipeError(f"the features of {name} make no map, so a detector could not show where it looked")
@@ -116,8 +172,13 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
         raise RecipeError(f"{path} is not a safetensors file: {error}") from None
 
 
-def _positioned(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Position embeddings for views of another size, resampled as timm does for weights from its hub."""
+def _resampled(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights for views of another size, resampled as timm does for weights from its hub: position embeddings, tables
+    of relative positions and, of EVA's, patch projections. EVA's may have their authors' names."""
+    for family, kind in ((maxxvit, MaxxVit), (eva, Eva)):
+        if isinstance(network, kind):
+            filtered: dict[str, Tensor] = family.checkpoint_filter_fn(weights, network)
+            return filtered
     key = "pos_embed"
     mine, given = getattr(network, key, None), weights.get(key)
     if mine is None or given is None or given.ndim != 3 or given.shape == mine.shape:

@@ -58,6 +58,32 @@ class Parts:
             alternatives[kind] = self.judge.ensemble.model_copy(update=bar)
         self.judge = Judge(streams=rules, ensemble=self.judge.ensemble, voters=("grey",), alternatives=alternatives)
 
+    def add_votes(self) -> None:
+        """Beside "grey" the voters "red" (pictures from 24 px) and "blue" (from 60 px), and all rules to vote by."""
+        for name, weights, minimum, threshold in (("red", [4.0, 0, 0, 0], 24, 0.85), ("blue", [0, 0, 4.0, 0], 60, 0.9)):
+            self.add(name, view=View(size=32, layout="grid", across=3, minimum=minimum), threshold=threshold)
+            self.heads[name] = LinearHead(np.array(weights), 0.0)
+        streams = dict(self.judge.streams)
+        streams["grey"] = streams["grey"].model_copy(update={"threshold": 0.8, "doubt_low": 0.2, "fpr": 0.02})
+        streams["red"] = streams["red"].model_copy(update={"slope": 2.0, "offset": -1.0})
+
+        def rule(threshold: float, **fields: Any) -> EnsembleRule:
+            return self.judge.ensemble.model_copy(update={"threshold": threshold, **fields})
+
+        self.judge = Judge(
+            streams=streams,
+            ensemble=rule(0.7, method="modified_majority", slope=6.0),
+            rules={
+                "majority": rule(0.65, method="majority", slope=5.0),
+                "mean": rule(0.6),
+                "plain_mean": rule(0.55, method="plain_mean", slope=4.0),
+                "best": rule(0.85, voters=("red",)),
+                "grey": rule(0.8, voters=("grey",)),
+                "red": rule(0.85, voters=("red",)),
+                "blue": rule(0.9, voters=("blue",)),
+            },
+        )
+
 
 def stream_card(name: str, view: View, kind: HeadKind = "linear") -> StreamCard:
     return StreamCard(
@@ -117,6 +143,13 @@ def bundle_folder(parts: Parts, tmp_path: Path) -> Path:
 def detector(bundle_folder: Path) -> assay.Detector:
     """The tiny bundle, ready to judge."""
     return assay.load(bundle_folder, threads=1, device="cpu")
+
+
+@pytest.fixture
+def voters(parts: Parts, tmp_path: Path) -> Path:
+    """A bundle on disk with three streams that can vote by every rule."""
+    parts.add_votes()
+    return parts.write(tmp_path / "voters").folder
 
 
 @pytest.fixture

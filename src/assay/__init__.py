@@ -44,8 +44,8 @@ def load(
         device: "auto" takes a CUDA GPU where ONNX Runtime has one, "cpu" and "cuda" insist.
 
     Raises:
-        errors.BundleError: there is no such detector, it has no such head or rule, or its folder is torn, tampered with or of
-            another version.
+        errors.BundleError: there is no such detector, it has no such head or rule, or its folder is torn, tampered with
+            or of another version.
         errors.AssayError: kind "device": "cuda" was asked for and is not there.
     """
     from assay.judge import bundle, detector

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 from assay.judge import heads
-from assay.judge.heads import LinearHead, NearestHead, OneClassHead
+from assay.judge.heads import LinearHead, MLPHead, NearestHead, OneClassHead
 
 
 @pytest.fixture
@@ -91,11 +92,46 @@ def test_one_class_head_is_minus_the_decision_of_a_one_class_svm(embeddings, deg
     np.testing.assert_allclose(head.raw(rows), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("hidden", [(7,), (9, 5, 3)])
+def test_mlp_head_gives_the_output_of_a_fitted_perceptron(embeddings, hidden):
+    rows, labels = embeddings
+    fitted = MLPRegressor(hidden_layer_sizes=hidden, max_iter=20, random_state=0).fit(rows.astype(np.float64), labels)
+    head = MLPHead(tuple(fitted.coefs_), tuple(fitted.intercepts_))
+    expected = fitted.predict(rows.astype(np.float64))
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(head.raw(rows), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_mlp_head_folds_the_scaling_of_features_into_its_first_layer(embeddings):
+    rows, labels = embeddings
+    scaler = StandardScaler().fit(rows.astype(np.float64))
+    scaled = scaler.transform(rows.astype(np.float64))
+    fitted = MLPRegressor(hidden_layer_sizes=(8, 4), max_iter=20, random_state=0).fit(scaled, labels)
+    head = MLPHead.standardised(fitted.coefs_, fitted.intercepts_, scaler.mean_, scaler.scale_)
+    assert (head.width, len(head.weights)) == (24, 3)
+    np.testing.assert_allclose(head.raw(rows), fitted.predict(scaled), rtol=0, atol=1e-9)
+
+
+def test_an_mlp_head_of_one_layer_is_a_linear_head(embeddings):
+    rows, _ = embeddings
+    weights = np.linspace(-1, 1, 24)
+    raw = MLPHead((weights[:, None],), (np.array([0.5]),)).raw(rows)
+    # No rectifier after the last layer.
+    assert raw.min() < 0 < raw.max()
+    np.testing.assert_allclose(raw, LinearHead(weights, 0.5).raw(rows), rtol=1e-12)
+
+
 def some_head(kind: str, random: np.random.Generator) -> heads.Head:
     if kind == "linear":
         return LinearHead(random.normal(size=5), 0.25)
     if kind == "nearest":
         return NearestHead(random.normal(size=(4, 5)), random.normal(size=(3, 5)))
+    if kind == "mlp":
+        return MLPHead(
+            (random.normal(size=(5, 4)), random.normal(size=(4, 1))), (random.normal(size=4), random.normal(size=1))
+        )
     return OneClassHead(random.normal(size=(4, 5)), random.normal(size=4), 0.5, 0.2, 3, 0.1)
 
 
@@ -115,7 +151,8 @@ def test_a_head_survives_its_arrays(kind):
 def test_a_head_refuses_to_be_made_of_arrays_with_one_missing_not_finite_or_of_another_shape(kind):
     arrays = some_head(kind, np.random.default_rng(0)).to_arrays("code")
     for key, array in arrays.items():
-        for spoilt in (None, np.full(array.shape, np.nan), np.ones((2, 2, 2)), np.array(["a"])):
+        alike = (np.full(array.shape, np.nan), np.full(array.shape, 1j))
+        for spoilt in (None, *alike, np.ones((2, 2, 2)), np.array(["a"])):
             changed = {name: value for name, value in arrays.items() if name != key}
             if spoilt is not None:
                 changed[key] = spoilt
@@ -130,3 +167,29 @@ def test_heads_refuse_parts_that_do_not_fit_together():
         OneClassHead(np.ones((2, 3)), np.ones(3), 0, 1)
     with pytest.raises(ValueError, match="degree"):
         OneClassHead(np.ones((2, 3)), np.ones(2), 0, 1, degree=0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "biases", "message"),
+    [
+        ([], [], "0 layers have weights"),
+        ([(5, 1)], [1, 1], "1 layers have weights, 2 have biases"),
+        ([(5, 4), (3, 1)], [4, 1], r"layer 1 has weights of shape \(3, 1\), not \(4, 1\)"),
+        ([(5, 4), (4, 1)], [3, 1], r"layer 0 has weights of shape \(5, 4\), not \(5, 3\)"),
+        ([(5, 4), (4, 2)], [4, 2], "the last layer gives 2 numbers, not one logit"),
+    ],
+)
+def test_layers_that_do_not_fit_together_make_no_mlp_head(weights, biases, message):
+    with pytest.raises(ValueError, match=message):
+        MLPHead(tuple(np.ones(shape) for shape in weights), tuple(np.ones(width) for width in biases))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [(10**18, "weights2"), (3, "weights2"), (1, "the last layer gives 4"), (0, "0 layers"), (-1, "0 layers")],
+)
+def test_an_mlp_head_of_another_number_of_layers_than_it_has_is_refused_at_once(layers, message):
+    arrays = some_head("mlp", np.random.default_rng(0)).to_arrays("code") | {"code.layers": np.asarray(layers)}
+    with pytest.raises(ValueError, match=message):
+        MLPHead.from_arrays("code", arrays)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assay.judge import rule
-from assay.judge.rule import Bar, EnsembleRule, Errors, Judge, Rows, StreamRule, choose, pool, ruling
+from assay.judge.rule import Bar, EnsembleRule, Errors, Judge, Rows, StreamRule, cast, choose, pool, ruling
 from assay.types import Ruling
 
 
@@ -48,6 +50,27 @@ def test_scores_are_rounded_before_they_are_decided_on():
     assert score == round(score, 6)
 
 
+def test_calibration_is_taken_back_to_the_scores_of_the_head_itself():
+    raws = np.linspace(-12, 12, 4001)
+    for slope, offset in ((1.0, 0.0), (0.4, 1.5), (3.0, -2.0)):
+        stream = StreamRule(slope=slope, offset=offset, threshold=0.5, doubt_low=0.5, fpr=0.05)
+        scores = np.round(stream.probability(raws), rule.DIGITS)
+        plain, expected = stream.plain(scores), 1 / (1 + np.exp(-raws))
+        # Half a digit of the score, seen through the slope: nearer to 0 and 1 the raw score was rounded away.
+        kept = slope * scores * (1 - scores) > 2e-3
+        assert kept.sum() > 500
+        np.testing.assert_allclose(plain[kept], expected[kept], rtol=0, atol=1e-4)
+        assert (np.diff(plain) >= 0).all()
+
+
+def test_scores_that_were_rounded_to_0_or_1_are_taken_back_to_a_number_and_an_absent_one_stays_absent():
+    stream = StreamRule(slope=2.0, offset=1.0, threshold=0.5, doubt_low=0.5, fpr=0.05)
+    low, high, absent = stream.plain([0.0, 1.0, np.nan])
+    assert (low, high) == (stream.plain(5e-7), stream.plain(1 - 5e-7))
+    assert 0 < low < stream.plain(1e-6) < stream.plain(1 - 1e-6) < high < 1
+    assert np.isnan(absent)
+
+
 # ── votes
 
 
@@ -71,6 +94,116 @@ def test_streams_vote_by_the_mean_of_those_that_apply():
     judge = two_streams()
     assert judge.vote({"a": 0.25, "b": 0.75}) == 0.5
     assert judge.vote({"b": 0.75}) == 0.75
+
+
+def three_streams(method="majority", slope=4.0, **fields) -> Judge:
+    bars = {"threshold": 0.7, "doubt_low": 0.3, "fpr": 0.05}
+    errors, rows = Errors(false_fake=0, false_real=0, decided=1), Rows(real=1, fake=1)
+    return Judge(
+        streams={
+            "a": StreamRule(**bars),
+            "b": StreamRule(slope=2.0, offset=-1.0, **bars),
+            "c": StreamRule(slope=0.5, offset=0.25, threshold=0.9, doubt_low=0.1, fpr=0.02),
+        },
+        ensemble=EnsembleRule(method=method, slope=slope, errors=errors, rows=rows, **bars),
+        **fields,
+    )
+
+
+def sigmoid(values):
+    return 1 / (1 + np.exp(-np.asarray(values)))
+
+
+def test_a_vote_becomes_a_probability_by_a_slope_about_one_half():
+    judge = three_streams()
+    scores = {"a": [0.9, 0.1, 0.2], "b": [0.8, 0.6, 0.9], "c": [0.4, 0.2, np.nan]}
+    values = 0.95 * np.array([2, 1, 1.5]) / 3 + 0.05 * np.array([0.7, 0.3, 0.55])
+    np.testing.assert_allclose(judge.votes(scores), sigmoid(4 * (values - 0.5)), atol=5e-7)
+    assert judge.vote({"a": 0.9, "b": 0.8, "c": 0.4}) == judge.votes(scores)[0]
+    assert judge.vote({"a": 0.2, "b": 0.9}) == judge.votes(scores)[2]
+
+
+def test_a_plain_mean_is_one_of_the_scores_before_calibration():
+    judge = three_streams("plain_mean", slope=None)
+    raws = {"a": np.array([0.5, -1.0]), "b": np.array([1.0, -2.0]), "c": np.array([3.0, np.nan])}
+    scores = {name: judge.streams[name].probability(raw) for name, raw in raws.items()}
+    expected = [sigmoid([0.5, 1.0, 3.0]).mean(), sigmoid([-1.0, -2.0]).mean()]
+    np.testing.assert_allclose(cast("plain_mean", judge.streams, scores), expected, atol=1e-9)
+    np.testing.assert_allclose(judge.votes(scores), expected, atol=1e-6)
+    calibrated = [np.mean([scores[name][0] for name in scores]), np.mean([scores["a"][1], scores["b"][1]])]
+    np.testing.assert_allclose(cast("mean", judge.streams, scores), calibrated)
+    assert np.abs(np.subtract(calibrated, expected)).min() > 0.01
+
+
+def test_pictures_may_be_put_to_the_vote_by_another_rule():
+    judge = three_streams()
+    scores = {"a": [0.9], "b": [0.8], "c": [0.4]}
+    mean = judge.ensemble.model_copy(update={"method": "mean", "slope": None})
+    assert judge.votes(scores, mean) == [0.7]
+    assert judge.votes(scores, mean.model_copy(update={"voters": ("a", "c")})) == [0.65]
+    assert judge.votes({"c": [0.4]}, mean.model_copy(update={"voters": ("c",)})) == [0.4]
+
+
+@pytest.mark.parametrize("method", ["mean", "plain_mean", "majority", "modified_majority"])
+def test_a_stream_that_judges_alone_keeps_the_score_that_its_bar_was_chosen_on(method):
+    judge = three_streams(method)
+    assert judge.vote({"c": 0.91}) == 0.91
+    assert judge.bar(["c"]) is judge.streams["c"]
+    votes = judge.votes({"a": [np.nan, 0.9], "b": [0.42, np.nan], "c": [np.nan, 0.8]})
+    assert votes[0] == 0.42
+    assert votes[1] == judge.vote({"a": 0.9, "c": 0.8})
+
+
+def test_a_picture_that_no_voter_applies_to_has_no_score():
+    with pytest.raises(ValueError, match="does not abstain"):
+        three_streams().vote({})
+
+
+@given(st.floats(0.01, 100), st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_the_slope_of_a_vote_keeps_one_half_and_the_order(slope, values):
+    voted = three_streams(slope=slope).ensemble
+    assert voted.probability(0.5) == 0.5
+    scores = voted.probability(np.sort(values))
+    assert (np.diff(scores) >= 0).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
+    # Nearer to one half than this a score is rounded to it.
+    clear = np.abs(np.sort(values) - 0.5) * slope > 1e-5
+    np.testing.assert_array_equal((scores >= 0.5)[clear], (np.sort(values) >= 0.5)[clear])
+
+
+def test_without_a_slope_a_vote_is_rounded_only():
+    assert three_streams(slope=None).ensemble.probability([0.25, 0.1234567]).tolist() == [0.25, 0.123457]
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_slope_that_would_turn_a_vote_round_is_refused(slope):
+    with pytest.raises(pydantic.ValidationError, match="slope"):
+        three_streams(slope=slope)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(pydantic.ValidationError, match="method"):
+        three_streams("veto")
+
+
+def test_rules_may_only_ask_for_votes_of_streams_that_vote():
+    judge = three_streams()
+    some = judge.ensemble.model_copy(update={"voters": ("a", "c")})
+    assert three_streams(rules={"two": some}).rules["two"].voters == ("a", "c")
+    with pytest.raises(pydantic.ValidationError, match="the rule two asks for votes of c, which do not vote"):
+        three_streams(rules={"two": some}, voters=("a", "b"))
+    with pytest.raises(pydantic.ValidationError, match="the rule ensemble asks for votes of c"):
+        Judge(streams=judge.streams, ensemble=some, voters=("a", "b"))
+    strange = judge.ensemble.model_copy(update={"voters": ("d",)})
+    with pytest.raises(pydantic.ValidationError, match="the rule two asks for votes of d"):
+        three_streams(rules={"two": strange})
+
+
+def test_a_judge_of_the_voters_of_a_rule_has_no_other_streams():
+    judge = three_streams()
+    two = judge.of(judge.voting, judge.ensemble.model_copy(update={"voters": ("c", "a")}))
+    assert list(two.streams) == list(two.voting) == ["c", "a"]
+    assert two.bar(["a", "b"]) is two.streams["a"]
 
 
 def test_a_stream_that_judges_alone_is_held_to_its_own_threshold():
@@ -106,8 +239,24 @@ def test_voters_must_be_streams_each_once(voters, message):
 
 def test_a_judge_written_before_there_were_voters_lets_all_streams_vote():
     judge = two_streams()
-    old = judge.model_dump(mode="json", exclude={"voters", "alternatives"})
+    old = judge.model_dump(mode="json", exclude={"voters", "alternatives", "rules"})
     assert Judge.model_validate(old) == judge
+
+
+def test_a_judge_written_before_there_were_ways_to_vote_lets_them_vote_by_the_mean():
+    judge = two_streams()
+    old = judge.model_dump(mode="json", exclude={"rules": True, "ensemble": {"method", "slope", "voters"}})
+    assert {"method", "slope", "voters"}.isdisjoint(old["ensemble"])
+    again = Judge.model_validate(old)
+    assert again == judge
+    assert (again.ensemble.method, again.ensemble.slope, again.rules) == ("mean", None, {})
+    assert again.vote({"a": 0.25, "b": 0.75}) == 0.5
+
+
+def test_a_judge_with_ways_to_vote_survives_its_json():
+    some = three_streams().ensemble.model_copy(update={"voters": ("a",)})
+    judge = three_streams("modified_majority", rules={"best": some})
+    assert Judge.model_validate_json(judge.model_dump_json()) == judge
 
 
 def test_verdicts_change_exactly_at_the_threshold_and_at_the_lower_end_of_doubt():

@@ -68,6 +68,28 @@ def test_a_network_under_its_own_name_has_its_parameters_and_its_width(name: str
 
 
 @pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        (
+            "maxvit_rmlp_pico_rw_256",
+            {"embed_dim": [32, 64, 96], "depths": [1, 1, 1], "stem_width": [8, 16], "transformer_rel_pos_dim": 64},
+        ),
+        (
+            "maxvit_base_tf_224",
+            {"embed_dim": [16, 32, 48, 64], "depths": [1, 1, 1, 1], "stem_width": 16}
+            | {"transformer_dim_head": 16, "head_hidden_size": 64},
+        ),
+        ("coatnet_pico_rw_224", {"embed_dim": [32, 64, 96, 128], "depths": [1, 1, 2, 1], "stem_width": 16}),
+        ("eva02_tiny_patch14_224", {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}),
+    ],
+)
+def test_the_shrunk_networks_of_the_docs_have_less_than_600_000_parameters(name: str, fields: dict[str, Any]) -> None:
+    trunk = build(Backbone(name=name, fields=fields), 64)
+    assert sum(p.numel() for p in trunk.parameters()) < 600_000
+    assert trunk(torch.zeros(2, 3, 64, 64)).isfinite().all()
+
+
+@pytest.mark.parametrize(
     ("name", "fields", "size", "shape"),
     [
         ("maxvit_rmlp_pico_rw_256", MAXVIT, 96, (2, 64, 12, 12)),
@@ -106,15 +128,6 @@ def test_eva_takes_its_own_size_as_timm_does() -> None:
     views = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(trunk(views), theirs(views), atol=1e-5)
-
-
-def test_coatnet_gives_the_same_whichever_way_its_memory_lies() -> None:
-    trunk = build(Backbone(name="coatnet_pico_rw_224", fields=COATNET | {"depths": [1, 2]}), 64).eval()
-    views = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = trunk(views)
-        found = trunk.to(memory_format=torch.channels_last)(views.contiguous(memory_format=torch.channels_last))
-    assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The command line: parse, call, print. What each verb does lives in the module it calls.
 
 Results go to standard output and nothing else does; progress, notes and errors go to standard error. Modules are
-imported inside the verbs, so that `--help` and a usage error are quick and `train`, `study` and `import` alone load
-torch.
+imported inside the verbs, so that `--help` and a usage error are quick and `train`, `distill`, `study` and `import`
+alone load torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import assay
-from assay.cli import data, detectors, embedding, evaluate, importing, scan, study, train
+from assay.cli import data, detectors, distill, embedding, evaluate, importing, scan, study, train
 from assay.cli.shell import Verbs, examples
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _assay(
 ) -> None: ...
 
 
-for _verb in (scan, detectors, evaluate, embedding, train, study):
+for _verb in (scan, detectors, evaluate, embedding, train, distill, study):
     _name = _verb.__name__.rpartition(".")[2]
     app.command(_name, epilog=examples(*_verb.EXAMPLES))(getattr(_verb, _name))
 # A word of Python's, so its function and module cannot be called so.

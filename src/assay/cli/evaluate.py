@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import assay
-from assay.cli.shell import SOME_FAILED, Json, Quiet, say, stages
+from assay.cli.shell import SOME_FAILED, Head, Json, Quiet, Vote, say, stages
 
 EXAMPLES = (
     "assay evaluate NAME --data manifest.csv --condition jpeg30 --condition noise20",
@@ -25,10 +25,8 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="MANIFEST", help="A table with path and label, or a folder that holds one.")
     ],
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Which of its heads judges: linear, nearest, …  [default: its first]"),
-    ] = None,
+    head: Head = None,
+    vote: Vote = None,
     split: Annotated[
         str | None, typer.Option(help="Which rows.  [default: test where the manifest has splits, else all]")
     ] = None,
@@ -86,7 +84,7 @@ def evaluate(
     if train is not None:
         elsewhere = train.endswith(manifest.SUFFIXES) or (Path(train) / manifest.NAME).is_file()
         control_fit = sources.rows(train) if elsewhere else sources.of_splits(rows, [train], data)
-    loaded = assay.load(detector, head=head, threads=threads)
+    loaded = assay.load(detector, head=head, vote=vote, threads=threads)
     with stages(quiet) as progress:
         found = measuring.evaluate(
             loaded,

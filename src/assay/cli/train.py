@@ -30,6 +30,13 @@ def train(
         ),
     ],
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where the bundle and the checkpoints go.")],
+    secondary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MANIFEST",
+            help="A second data set that is trained on too; descend.secondary_weight says how much it weighs.",
+        ),
+    ] = None,
     size: Annotated[str, typer.Option(metavar="small|paper", help="For one small machine, or the paper's.")] = "small",
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop training after so long and finish.")] = None,
     resume: Annotated[
@@ -49,13 +56,14 @@ def train(
         raise typer.BadParameter(f"{size!r} is neither small nor paper", param_hint="--size")
     given = chosen(device=device, precision=precision, name=name, seed=seed, workers=workers, cache=cache)
 
-    from assay.cli.sources import opened
+    from assay.cli import sources
     from assay.learn.recipe import find
 
     asked = find(recipe, "paper" if size == "paper" else "small")
     for key, value in settings_of(settings, "descend.pairs=64").items():
         asked = asked.with_field(key, value)
-    rows = opened(data)
+    given |= {} if secondary is None else {"secondary": sources.rows(secondary)}
+    rows = sources.opened(data)
     with making("training", out, resume=resume):
         bundle = _trainer()(asked, rows, Path(out), minutes=minutes, resume=resume, **given)
     if as_json:

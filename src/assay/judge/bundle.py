@@ -92,7 +92,7 @@ class Bundle:
             rules = {self.judge.ensemble.method: self.judge.ensemble, **self.judge.rules}
             if vote not in rules:
                 raise BundleError(f"{self.card.name}: {unknown('rule', vote, rules)}", kind="unknown")
-            return self.judge.of(rules[vote].voters or self.judge.voting, rules[vote])
+            return self.judge.of(self.judge.voting, rules[vote])
         if head is None:
             return self.judge.of(self.judge.voting, self.judge.ensemble)
         for kind, rule in self.choices.items():
@@ -176,6 +176,13 @@ def read(folder: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{JUDGE} has rules for {', '.join(judge.streams)}, the card streams {names}", kind="invalid")
     if strangers := sorted(set(judge.alternatives) - {stream.head.kind for stream in card.streams}):
         raise BundleError(f"{JUDGE} has rules for {', '.join(strangers)} heads, the card none of them", kind="invalid")
+    for kind, rule in judge.alternatives.items():
+        having = {stream.name for stream in card.streams if stream.head.kind == kind}
+        if strangers := sorted(set(rule.voters) - having):
+            raise BundleError(
+                f"{JUDGE}: the rule for {kind} heads asks for votes of {', '.join(strangers)}, which have another head",
+                kind="invalid",
+            )
     return Bundle(place, card, judge, heads, seen)
 
 

@@ -78,9 +78,8 @@ class Detector:
         self._bundle = bundle
         self._rules = bundle.chosen(head, vote)
         self._streams = tuple(stream for stream in bundle.card.streams if stream.name in self._rules.streams)
-        # Asking for the default head by name changes nothing.
-        default = set(self._rules.streams) == set(bundle.judge.voting) and self._rules.ensemble == bundle.judge.ensemble
-        self._choice = "" if default else head or vote or ""
+        # Asking for the default head or rule by name changes nothing.
+        self._choice = "" if self._rules == bundle.chosen() else head or vote or ""
         self._asked = "vote" if head is None else "head"
         trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
         self._engines = {trunk: Engine(bundle.folder, trunk, threads, device) for trunk in trunks}
@@ -127,11 +126,13 @@ class Detector:
         """The hash of its card, which holds the hashes of all its files.
 
         Where another head or rule than the default one judges, it is a hash of that and its name: scores of two heads
-        do not belong in one table, and are told apart by this.
+        or rules do not belong in one table, and are told apart by this.
         """
         if not self._choice:
             return self.card.sha256
-        return hashlib.sha256(f"{self.card.sha256} {self._choice}".encode()).hexdigest()
+        # A rule that one stream decides goes by that stream's name, which may be that of a head.
+        asked = self._choice if self._asked == "head" else f"vote {self._choice}"
+        return hashlib.sha256(f"{self.card.sha256} {asked}".encode()).hexdigest()
 
     @property
     def threshold(self) -> float:

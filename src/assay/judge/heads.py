@@ -21,6 +21,9 @@ Floats = npt.NDArray[np.float64]
 # Similarities held at one time by `NearestHead`: 32 MiB of float32.
 _PAIRS = 1 << 23
 
+# Kinds of array that hold real numbers: signed, unsigned, floating.
+_REAL = "iuf"
+
 
 class Head(Protocol):
     """What every head does."""
@@ -205,10 +208,11 @@ class MLPHead:
     biases: tuple[Floats, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(_finite("weights", array, 2) for array in self.weights))
-        object.__setattr__(self, "biases", tuple(_finite("biases", array, 1) for array in self.biases))
+        for field, axes in (("weights", 2), ("biases", 1)):
+            layers = tuple(_finite(f"{field}{n}", array, axes) for n, array in enumerate(getattr(self, field)))
+            object.__setattr__(self, field, layers)
         if not self.weights or len(self.weights) != len(self.biases):
-            raise ValueError(f"{len(self.weights)} layers of weights for {len(self.biases)} of biases")
+            raise ValueError(f"{len(self.weights)} layers have weights, {len(self.biases)} have biases")
         widths = [self.width, *(len(bias) for bias in self.biases)]
         for number, (layer, shape) in enumerate(zip(self.weights, itertools.pairwise(widths), strict=True)):
             if layer.shape != shape:
@@ -277,7 +281,7 @@ def _finite(field: str, values: npt.ArrayLike, axes: int, *, keep: bool = False)
     array = np.asarray(values)
     if array.ndim != axes or not array.size:
         raise ValueError(f"{field} must have {axes} axes and at least one value, not shape {array.shape}")
-    if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
+    if array.dtype.kind not in _REAL or not np.isfinite(array).all():
         raise ValueError(f"{field} must hold finite numbers only")
     return array if keep else array.astype(np.float64)
 
@@ -297,6 +301,6 @@ def _taken(arrays: Mapping[str, Array], name: str, field: str) -> Array:
 
 def _scalar(arrays: Mapping[str, Array], name: str, field: str) -> Any:
     array = _taken(arrays, name, field)
-    if array.shape != () or not np.issubdtype(array.dtype, np.number) or not np.isfinite(array):
+    if array.shape != () or array.dtype.kind not in _REAL or not np.isfinite(array):
         raise ValueError(f"array '{name}.{field}' must be one finite number, not {array.dtype} of shape {array.shape}")
     return array.item()

@@ -177,8 +177,8 @@ class Judge(pydantic.BaseModel):
         return self.voters or tuple(self.streams)
 
     def of(self, streams: Collection[str], ensemble: EnsembleRule) -> Judge:
-        """A judge of some of the streams only, all of which vote, by another rule."""
-        return Judge(streams={name: self.streams[name] for name in streams}, ensemble=ensemble)
+        """A judge of some of the streams only, all of which vote, by another rule: of its voters where it names any."""
+        return Judge(streams={name: self.streams[name] for name in ensemble.voters or streams}, ensemble=ensemble)
 
     def vote(self, scores: Mapping[str, float]) -> float:
         """The ensemble's P(fake) from the scores of the streams that apply, a voter among them at least."""
@@ -187,14 +187,22 @@ class Judge(pydantic.BaseModel):
     def votes(self, scores: Mapping[str, npt.ArrayLike], rule: EnsembleRule | None = None) -> Floats:
         """The P(fake) of several pictures, shape (n,).
 
+        A stream that judges alone where several vote keeps its score, which its own bar was chosen on: see `bar`.
+
         Args:
             scores: of each voter its calibrated scores, shape (n,), NaN where it does not apply.
             rule: another rule than the ensemble's.
+
+        Raises:
+            ValueError: to a picture no voter applies.
         """
         rule = rule or self.ensemble
-        return rule.probability(
-            cast(rule.method, self.streams, {name: scores[name] for name in rule.voters or self.voting})
-        )
+        given = {name: np.asarray(scores[name], np.float64) for name in rule.voters or self.voting}
+        voted = rule.probability(cast(rule.method, self.streams, given))
+        if len(given) == 1:
+            return voted
+        each = np.stack(list(given.values()))
+        return np.where((~np.isnan(each)).sum(axis=0) == 1, np.nansum(each, axis=0), voted)
 
     def bar(self, applied: Collection[str]) -> Bar:
         """Where verdicts begin, given the streams that apply.

@@ -49,6 +49,10 @@ class Seen:
             np.array([phash for phash in phashes if phash is not None], np.uint64),
         )
 
+    def joined(self, other: Seen) -> Seen:
+        """What either has seen."""
+        return Seen(*(np.concatenate([getattr(self, field), getattr(other, field)]) for field in FIELDS))
+
     def overlaps(self, sha256: str = "", origin: str = "", phash: int | None = None) -> str | None:
         """Why a picture counts as seen, or None where it does not. What is not known of it is not looked up.
 

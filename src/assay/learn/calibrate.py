@@ -198,8 +198,8 @@ def _together(
     )
     if slope is not None:
         notes += (
-            f". A vote takes few values: {choice.errors.false_fake:.1%} of the real tuning rows were called fake, where "
-            f"{stage.fpr:.1%} was asked for"
+            f". A vote takes few values: {choice.errors.false_fake:.1%} of the real tuning rows were called fake, "
+            f"where {stage.fpr:.1%} was asked for"
         )
     chosen = {"threshold": choice.threshold, "doubt_low": choice.doubt_low, "errors": choice.errors, "notes": notes}
     return rule.model_copy(update=chosen)

@@ -172,9 +172,10 @@ def together(labels: Labels, scores: Mapping[str, Floats], vote: Floats) -> list
     return found
 
 
-def correlation(labels: Labels, one: Floats, other: Floats) -> float:
+def correlation(labels: npt.NDArray[Any], one: Floats, other: Floats) -> float:
     """How far two streams err on the same pictures: the correlation (phi) of being wrong at one half, in each class by
-    itself, then the mean of both. 0: no more than chance; 1: on just the same ones. 0 where one is never or always wrong.
+    itself, then the mean of both. 0: no more than by chance; 1: on just the same ones; 0 where one is always right or
+    always wrong.
 
     Within classes, because two streams that call everything fake would agree in their errors without looking.
 

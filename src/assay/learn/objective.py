@@ -99,8 +99,8 @@ class Classified(nn.Module):
             taught = torch.from_numpy(batch.teacher).to(target)
             if bool(taught.isnan().any()):
                 raise RecipeError(
-                    f"descend.loss.teacher asks for the manifest's column {TEACHER}, and a picture has none; make it with "
-                    "assay distill, or set descend.loss.teacher to 0"
+                    f"descend.loss.teacher asks for the manifest's column {TEACHER}, and a picture has none; make it "
+                    "with assay distill, or set descend.loss.teacher to 0"
                 )
             target = (1 - self.loss.teacher) * target + self.loss.teacher * taught
         return cross_entropy(logits, target)

@@ -36,6 +36,7 @@ from assay.data.table import Table, concatenated
 from assay.errors import RecipeError
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
+from assay.judge.detector import Detector
 from assay.judge.engine import Engine, runtime
 from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, HeadKind
@@ -115,6 +116,7 @@ def train(
     out: Path,
     *,
     secondary: Iterable[Sample] | None = None,
+    teacher: Detector | None = None,
     name: str = "",
     version: str = "1",
     minutes: float | None = None,
@@ -135,6 +137,8 @@ def train(
         out: for checkpoints, logs and the bundle.
         secondary: rows of a second data set that are trained on too (`assay.learn.prepare.with_secondary`), weighed by
             the stages' `secondary_weight`.
+        teacher: the detector that the column "teacher" comes from, for the card. What it was made with counts as seen
+            by its student too.
         name, version: of the detector; the recipe's name where none is given.
         minutes: budget of the descent (all streams together); None takes the recipe's own length. Frozen networks
             need none.
@@ -248,7 +252,7 @@ def train(
         notes=_of_heads(recipe),
         engine=runtime(),
         precision=precision,
-        training=_training(recipe, learned, settings),
+        training=_training(recipe, learned, settings) | ({} if teacher is None else {"teacher": _signature(teacher)}),
     )
     folder = out / bundle.MADE
     bundle.write(
@@ -257,7 +261,7 @@ def train(
         judge,
         files={file: content for part in learned for file, content in part.graphs.items()},
         heads={stream: head for part in learned for stream, head in part.heads.items()},
-        seen=_seen(learned),
+        seen=_seen(learned) if teacher is None else _seen(learned).joined(teacher.seen),
     )
     console.print(f"wrote {folder}", highlight=False)
     return folder
@@ -448,6 +452,10 @@ def _training(recipe: Recipe, learned: Sequence[Learned], settings: Settings) ->
         "machine": f"{machine.device}, {'bfloat16' if machine.bf16 else 'float32'} forward, {platform.machine()}",
         "torch": importlib.metadata.version("torch"),
     }
+
+
+def _signature(teacher: Detector) -> dict[str, str]:
+    return {"name": teacher.name, "version": teacher.version, "sha256": teacher.sha256}
 
 
 def _commit() -> str:

@@ -24,12 +24,18 @@ from assay.judge import bundle
 from assay.judge.detector import Detector, Prepared
 from assay.measure.controls import look_at_all
 from assay.measure.evaluate import Progress, overlaps
+from assay.measure.gather import gather
+from assay.measure.overview import overview
 from assay.measure.robustness import Condition
+from assay.studies.study import DEFAULT
 from assay.types import Picture, Sample
 
 NAME = "result.json"
 
 _BATCH = 8
+
+TSNE, ROUNDS = 600, 500
+"""Rows of a t-SNE picture at most, and bootstrap rounds, of a look at embeddings."""
 
 
 class Row(pydantic.BaseModel):
@@ -70,7 +76,9 @@ class Result(pydantic.BaseModel):
         without: the value that its training left out; empty for none.
         detector: hash of the bundle's card.
         rows: the test rows that were judged.
-        scores: by head, then by condition: P(fake) of each row, None where it has none.
+        scores: by head (or rule of a vote, or stream), then by condition: P(fake) of each row, None where it has none.
+        thresholds: of each head: what it calls fake.
+        embedding: by stream, how it sets the test rows apart; empty where that was not asked for.
         seen: test rows left out because the detector was made with them, or with something that looks the same.
         failed: test rows left out because they cannot be decoded.
         cost: of the run.
@@ -85,6 +93,8 @@ class Result(pydantic.BaseModel):
     detector: str
     rows: tuple[Row, ...]
     scores: dict[str, dict[str, tuple[float | None, ...]]]
+    thresholds: dict[str, float] = {}
+    embedding: dict[str, dict[str, Any]] = {}
     seen: int = 0
     failed: int = 0
     cost: Cost
@@ -118,23 +128,31 @@ class Measured:
     detector: str
     rows: tuple[Row, ...]
     scores: dict[str, dict[str, tuple[float | None, ...]]]
+    thresholds: dict[str, float]
+    embedding: dict[str, dict[str, Any]]
     seen: int
     failed: int
 
 
 def heads_of(folder: Path, wanted: Sequence[str]) -> dict[str, Detector]:
-    """A detector for each wanted kind of head that a bundle holds, judging with that head alone.
+    """A detector for each wanted kind of head, rule of a vote or stream that a bundle holds, judging so alone.
+
+    `DEFAULT` is the bundle as it ships.
 
     Raises:
         BundleError: it cannot be read.
         RecipeError: it holds none of them.
     """
-    held = dict.fromkeys(stream.head.kind for stream in bundle.read(folder).card.streams)
-    chosen = [kind for kind in wanted if kind in held]
+    read = bundle.read(folder)
+    kinds = dict.fromkeys(stream.head.kind for stream in read.card.streams)
+    options: dict[str, dict[str, Any]] = {DEFAULT: {}}
+    options |= {kind: {"head": kind} if len(kinds) > 1 else {} for kind in kinds}
+    if read.judge.rules:
+        options |= {name: {"vote": name} for name in (read.judge.ensemble.method, *read.judge.rules)}
+    chosen = [name for name in wanted if name in options]
     if not chosen:
-        raise RecipeError(f"{folder} holds {', '.join(held)} and none of the heads asked for: {', '.join(wanted)}")
-    options: list[dict[str, Any]] = [{"head": kind} if len(held) > 1 else {} for kind in chosen]
-    return {kind: assay.load(folder, **option) for kind, option in zip(chosen, options, strict=True)}
+        raise RecipeError(f"{folder} holds {', '.join(options)} and none of the heads asked for: {', '.join(wanted)}")
+    return {name: assay.load(folder, **options[name]) for name in chosen}
 
 
 def measure(
@@ -144,6 +162,8 @@ def measure(
     heads: Sequence[str],
     by: str,
     progress: Progress | None = None,
+    *,
+    overviews: Path | None = None,
 ) -> Measured:
     """Judge test rows with a bundle under each condition.
 
@@ -155,12 +175,14 @@ def measure(
         tested: labelled rows.
         by: the column whose values become `Row.group`; rows that lack it have the empty group.
         progress: told (condition, done, total).
+        overviews: where a look at the embeddings of the clean rows goes; None for none.
 
     Raises:
         ManifestError: no row is left.
     """
     detectors = heads_of(folder, heads)
-    first = next(iter(detectors.values()))
+    # With all streams that vote: whatever judges looks at some of what it cuts and embeds.
+    first = assay.load(folder)
     samples = list(tested)
     facts = look_at_all([sample.place for sample in samples])
     known = {row for row, _ in overlaps(first, samples, facts)}
@@ -175,24 +197,35 @@ def measure(
     groups = [column[row] for row in range(len(samples)) if row not in known and row not in broken]
     scores: dict[str, dict[str, tuple[float | None, ...]]] = {head: {} for head in detectors}
     for name, condition in conditions.items():
-        found = _judged(detectors, kept, condition, name, progress)
+        found = _judged(first, detectors, kept, condition, name, progress)
         for head, values in found.items():
             scores[head][name] = tuple(values)
     rows = tuple(
         Row(place=sample.place, label=int(sample.label or 0), source=sample.source, group=group)
         for sample, group in zip(kept, groups, strict=True)
     )
-    return Measured(first.card.sha256, rows, scores, len(known), len(broken))
+    thresholds = {head: detector.threshold for head, detector in detectors.items()}
+    looks = {} if overviews is None else _overviews(first, kept, overviews)
+    return Measured(first.card.sha256, rows, scores, thresholds, looks, len(known), len(broken))
+
+
+def _overviews(detector: Detector, samples: Sequence[Sample], folder: Path) -> dict[str, dict[str, Any]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    views = [
+        overview(part, folder, title=part.stream, most=TSNE, rounds=ROUNDS)
+        for part in gather(detector, samples).streams
+    ]
+    return {view.part.stream: view.to_dict() for view in views}
 
 
 def _judged(
+    cut: Detector,
     detectors: Mapping[str, Detector],
     samples: Sequence[Sample],
     condition: Condition,
     name: str,
     progress: Progress | None,
 ) -> dict[str, list[float | None]]:
-    cut = next(iter(detectors.values()))
     found: dict[str, list[float | None]] = {head: [] for head in detectors}
     for start, batch in _batches(samples):
         prepared = [_prepared(cut, sample, condition) for sample in batch]

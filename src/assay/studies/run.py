@@ -24,10 +24,13 @@ from typing import Any, Literal
 import pydantic
 from rich.console import Console
 
+import assay
 from assay.data import lock
 from assay.data.table import Table
 from assay.errors import AssayError, BundleError, MissingExtra, RecipeError
 from assay.judge import bundle
+from assay.judge.detector import Detector
+from assay.learn.distill import seeing, taught
 from assay.learn.recipe import Recipe
 from assay.learn.rows import learning_rows
 from assay.learn.run import Run
@@ -42,6 +45,9 @@ from assay.studies.study import Arm, Equal, Study
 NOTE = "study.json"
 SPENT = "spent.json"
 """In a run's folder: the processor time that it took."""
+
+TAUGHT = "taught.csv"
+"""In an arm's folder: the rows with what it says of them, for the arms that it teaches."""
 
 QUICK_ARMS, QUICK_FEWEST = 2, 4
 QUICK: Mapping[str, Any] = MappingProxyType(
@@ -275,9 +281,19 @@ class _Runner:
         recipe = self.planned(arm, rows)
         self.console.print(f"{self.study.name}: {arm.name}, seed {seed}", highlight=False)
         folder.mkdir(parents=True, exist_ok=True)
-        made, spent = self.trained(recipe, rows, self.home(folder, recipe, rows, seed), f"{arm.name}-{seed}", seed)
+        teacher = self.teacher(arm, seed, rows)
+        if teacher is not None:
+            rows = taught(rows, teacher, self.folder(self.study.arm(arm.teacher), seed) / TAUGHT)
+        home = self.home(folder, recipe, rows, seed)
+        made, spent = self.trained(recipe, rows, home, f"{arm.name}-{seed}", seed, teacher)
         found = measure(
-            made, test_rows(rows), conditions(self.study.conditions), self.study.heads, self.study.by, progress
+            made,
+            test_rows(rows),
+            conditions(self.study.conditions),
+            self.study.heads,
+            self.study.by,
+            progress,
+            overviews=folder / "embedding" if self.study.embedding else None,
         )
         trunks = {stream.trunk: stream.parameters for stream in bundle.read(made).card.streams}
         steps = budget.length(recipe)
@@ -289,6 +305,8 @@ class _Runner:
             detector=found.detector,
             rows=found.rows,
             scores=found.scores,
+            thresholds=found.thresholds,
+            embedding=found.embedding,
             seen=found.seen,
             failed=found.failed,
             cost=Cost(
@@ -305,7 +323,18 @@ class _Runner:
             return folder
         return self.common / "runs" / Run.of(recipe, learning_rows(rows), seed).key
 
-    def trained(self, recipe: Recipe, rows: Table, home: Path, name: str, seed: int) -> tuple[Path, float | None]:
+    def teacher(self, arm: Arm, seed: int, rows: Table) -> Detector | None:
+        """What teaches an arm, trained if it is not there; None where nothing does."""
+        if not arm.teacher:
+            return None
+        of = self.study.arm(arm.teacher)
+        recipe = self.planned(of, rows)
+        home = self.home(self.folder(of, seed), recipe, rows, seed)
+        return assay.load(self.trained(recipe, rows, home, f"{of.name}-{seed}", seed)[0])
+
+    def trained(
+        self, recipe: Recipe, rows: Table, home: Path, name: str, seed: int, teacher: Detector | None = None
+    ) -> tuple[Path, float | None]:
         """The run's bundle, trained if it is not there, and the processor seconds that it took, where they are known.
 
         Another study that is just training the same is waited for.
@@ -319,6 +348,7 @@ class _Runner:
                     recipe,
                     rows,
                     home,
+                    teacher=teacher,
                     name=name[:64],
                     seed=seed,
                     workers=self.workers,
@@ -342,6 +372,8 @@ class _Runner:
 
     def recipe(self, arm: Arm) -> Recipe:
         recipe = arm.recipe(self.size, self.weights)
+        if arm.teacher:
+            recipe = seeing(recipe, self.recipe(self.study.arm(arm.teacher)).streams[0].view.size)
         if self.plan.asked.quick:
             keys = {"descend"} if budget.descents(recipe) else set()
             keys |= {stage.stage for stage in recipe.stages}

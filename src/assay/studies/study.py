@@ -23,6 +23,12 @@ HUB = "hub"
 HEADS = ("linear", "nearest", "one_class")
 """CoDE's three heads, as a bundle's card names their kinds."""
 
+DEFAULT = "default"
+"""A bundle as it ships, whatever head and vote it has."""
+
+VOTES = ("modified_majority", "majority", "mean", "plain_mean", "best")
+"""DFCon's vote, and what it is compared with: rules that a bundle of several streams can judge by."""
+
 _SLUG = re.compile(r"[^A-Za-z0-9._]+")
 
 
@@ -41,6 +47,9 @@ class Arm:
             an arm is not run: random weights are never shown as a result.
         paper: the model of `published.csv` that it repeats; empty where the paper has no such row.
         without: the value of the study's `leave` column that it is not trained on; empty: trained on all.
+        whole: the arm that it is a copy of, where it is one that leaves something out.
+        teacher: the arm whose run of the same seed says P(fake) of every training picture first, and whose first view
+            sets the side of this arm's views; empty: none.
     """
 
     name: str
@@ -51,6 +60,8 @@ class Arm:
     weights: str = ""
     paper: str = ""
     without: str = ""
+    whole: str = ""
+    teacher: str = ""
 
     def recipe(
         self, size: Literal["small", "paper"] = "small", weights: Mapping[str, str] = MappingProxyType({})
@@ -94,11 +105,16 @@ class Study:
         question: in one sentence.
         arms: the first is what the others are compared with.
         conditions: what the test rows go through (`assay.studies.conditions`).
-        heads: kinds of head to report; one that a bundle lacks is named as missing.
+        heads: what judges: kinds of head, rules that streams vote by, or streams alone, by name; one that a bundle
+            lacks is named as missing.
+        streams: those of `heads` that are streams, whose errors are compared.
         table: the table of `published.csv` that the arms' `paper` rows stand in; empty where there is none.
         equal: what the arms get the same of.
         leave: a column; for each of its values with enough training pictures there is one more arm that is trained
             without it. Empty: no such arms.
+        leave_each: such arms for every arm, not for the first alone.
+        embedding: also look at the embeddings of test rows (`assay.measure.overview`).
+        fairness: also compare rates of error between the values of `by`, at the detector's own threshold.
         by: the column that figures are broken down by.
         figure: "points" (a line for each arm), "curve" (conditions along the axis) or "parameters" (of each arm's
             networks, along the axis).
@@ -110,17 +126,25 @@ class Study:
     arms: tuple[Arm, ...]
     conditions: tuple[str, ...] = ("clean", "transforms")
     heads: tuple[str, ...] = HEADS
+    streams: tuple[str, ...] = ()
     table: str = ""
     equal: Equal = "views"
     leave: str = ""
+    leave_each: bool = False
+    embedding: bool = False
+    fairness: bool = False
     by: str = "generator"
     figure: Literal["points", "curve", "parameters"] = "points"
     note: str = ""
 
     def over(self, base: str) -> Study:
-        """The study with its arms over another recipe, by name ("recipe" or "recipe:variant"); an arm that has a
-        recipe of its own keeps it."""
-        arms = tuple(dataclasses.replace(arm, base=base) if isinstance(arm.base, str) else arm for arm in self.arms)
+        """The study with its arms over another recipe, by name ("recipe" or "recipe:variant"). An arm that starts from
+        another recipe than the first arm does keeps its own."""
+        first = self.arms[0].base
+        arms = tuple(
+            dataclasses.replace(arm, base=base) if isinstance(first, str) and arm.base == first else arm
+            for arm in self.arms
+        )
         return dataclasses.replace(self, arms=arms)
 
     def by_column(self, column: str) -> Study:
@@ -128,20 +152,23 @@ class Study:
         return dataclasses.replace(self, by=column, leave=column if self.leave else "")
 
     def with_left_out(self, values: Sequence[str]) -> Study:
-        """The study with an arm for each value of `leave`, each a copy of the first arm that never meets the value."""
-        first, taken = self.arms[0], {arm.name for arm in self.arms}
+        """The study with an arm for each value of `leave`: the first arm without it, or with `leave_each` each arm."""
+        taken = {arm.name for arm in self.arms}
         arms = list(self.arms)
         for value in values:
-            stem = name = "without-" + (_SLUG.sub("-", value).strip("-.") or "unnamed")
-            number = 2
-            while name in taken:
-                name, number = f"{stem}-{number}", number + 1
-            taken.add(name)
-            arms.append(
-                dataclasses.replace(
-                    first, name=name, what=f"trained without {self.leave} {value}", without=value, paper=""
+            for whole in self.arms if self.leave_each else self.arms[:1]:
+                part = "without-" + (_SLUG.sub("-", value).strip("-.") or "unnamed")
+                stem = name = part if whole is self.arms[0] else f"{whole.name}-{part}"
+                number = 2
+                while name in taken:
+                    name, number = f"{stem}-{number}", number + 1
+                taken.add(name)
+                what = (
+                    f"{whole.what}, trained without {self.leave} {value}"
+                    if self.leave_each
+                    else (f"trained without {self.leave} {value}")
                 )
-            )
+                arms.append(dataclasses.replace(whole, name=name, what=what, without=value, whole=whole.name, paper=""))
         return dataclasses.replace(self, arms=tuple(arms))
 
     def arm(self, name: str) -> Arm:

@@ -13,28 +13,18 @@ from typing import Any
 import numpy as np
 
 from assay import metrics
+from assay.measure.fairness import Audit
 from assay.metrics import Interval
-from assay.studies import published
+from assay.studies import looks, published
+from assay.studies.block import NONE, Block
 from assay.studies.compare import Figure, Scores, Series, accuracy, balanced, figure, figures, paired, scores_of
 from assay.studies.conditions import TRANSFORMS, WORDS
 from assay.studies.run import Report
 
-NONE = "–"
 OURS, PAPER = "ours", "paper"
 QUICK = "QUICK RUN: it proves that the path works. Its figures mean nothing and claim nothing."
 
 Columns = Sequence[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """One table: its title, its columns (the first `left` of them words), its lines, and a note."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 3
-    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +38,7 @@ class Tables:
         unseen: balanced accuracy on a value of the study's `leave` column, by (arm, head, condition, value).
         against: accuracy and AUC of each series less those of the first arm (or head) on the same rows, by (series,
             statistic); an arm that never met a value is compared on the rows that show it.
+        audits: of each series and seed, where the study asks for fairness.
     """
 
     report: Report
@@ -55,6 +46,7 @@ class Tables:
     figures: Mapping[Series, Mapping[str, Figure]]
     unseen: Mapping[tuple[Series, str], Figure]
     against: Mapping[tuple[Series, str], tuple[Series, Interval]]
+    audits: Mapping[tuple[Series, int], Audit] = dataclasses.field(default_factory=dict)
 
 
 def _statistics(report: Report) -> dict[str, metrics.Statistic]:
@@ -84,6 +76,7 @@ def tables(report: Report, *, rounds: int = 1000, seed: int = 0) -> Tables:
         {series: figures(found, rounds=rounds, seed=seed) for series, found in scores.items()},
         _unseen(report, scores, rounds, seed) if study.leave else {},
         _against(report, scores, rounds, seed),
+        looks.audits(report, scores, rounds=rounds, seed=seed) if study.fairness else {},
     )
 
 
@@ -92,7 +85,7 @@ def _unseen(
 ) -> dict[tuple[Series, str], Figure]:
     found: dict[tuple[Series, str], Figure] = {}
     left_out = {arm.name: arm.without for arm in report.study.arms}
-    values = [arm.without for arm in report.study.arms if arm.without]
+    values = list(dict.fromkeys(arm.without for arm in report.study.arms if arm.without))
     for series, part in scores.items():
         for value in values:
             if left_out[series.arm] not in ("", value):
@@ -153,6 +146,12 @@ def blocks(tables: Tables) -> Iterator[Block]:
             yield _left_out(tables, condition)
     if tables.against:
         yield _differences(tables)
+    if (shared := looks.errors(tables.report, tables.scores)) is not None:
+        yield shared
+    if (apart := looks.embeddings(tables.report)) is not None:
+        yield apart
+    if tables.audits:
+        yield from looks.fairness(tables.report, tables.audits)
     yield _costs(tables)
 
 
@@ -202,31 +201,41 @@ def _left_out(tables: Tables, condition: str) -> Block:
     """A column for each value: what an arm that never met it makes of it, and what the arm that did makes of it."""
     report = tables.report
     study = report.study
-    arms = {arm.without: arm.name for arm in study.arms if arm.without}
+    values = list(dict.fromkeys(arm.without for arm in study.arms if arm.without))
+    # Each arm that has copies without a value, the first one among them.
+    copies = {(arm.whole or study.arms[0].name, arm.without): arm.name for arm in study.arms if arm.without}
+    wholes = list(dict.fromkeys(whole for whole, _ in copies))
     extra: list[str] = []
     rows = []
     for head in study.heads:
-        unseen = {value: tables.unseen.get((Series(arm, head, condition), value)) for value, arm in arms.items()}
-        seen = {value: tables.unseen.get((Series(study.arms[0].name, head, condition), value)) for value in arms}
-        for told, line in (("left out", unseen), (f"seen ({study.arms[0].name})", seen)):
+        lines = []
+        for whole in wholes:
+            of = f" ({whole})" if len(wholes) > 1 else ""
+            unseen = {
+                value: tables.unseen.get((Series(copies.get((whole, value), ""), head, condition), value))
+                for value in values
+            }
+            seen = {value: tables.unseen.get((Series(whole, head, condition), value)) for value in values}
+            lines += [(f"left out{of}", unseen), (f"seen ({whole})", seen)]
+        for told, line in lines:
             there = [cell.interval.value for cell in line.values() if cell is not None]
             if there:
                 mean = f"{100 * float(np.mean(there)):.1f} of {len(there)}"
                 rows.append((told, head, OURS, *(_percent(cell, True) for cell in line.values()), mean))
         cells = published.of(study.table, study.arms[0].paper, head, "") if study.table else None
         if cells is not None and condition == study.conditions[0]:
-            extra = [name for name in cells.values if name not in (*arms, "average")]
-            told_paper = [f"{cells.values[name]:.1f}" if name in cells.values else NONE for name in arms]
+            extra = [name for name in cells.values if name not in (*values, "average")]
+            told_paper = [f"{cells.values[name]:.1f}" if name in cells.values else NONE for name in values]
             rest = [f"{cells.values[name]:.1f}" for name in extra]
             rows.append((cells.model, head, PAPER, *told_paper, f"{cells.values['average']:.1f}", *rest))
-    width = 3 + len(arms) + 1 + len(extra)
-    lines = tuple((*row, *[NONE] * (width - len(row))) for row in rows)
+    width = 3 + len(values) + 1 + len(extra)
+    padded = tuple((*row, *[NONE] * (width - len(row))) for row in rows)
     sizes = _unseen_sizes(tables, condition)
-    titles = [f"{value} (n {sizes[value]})" if value in sizes else value for value in arms]
+    titles = [f"{value} (n {sizes[value]})" if value in sizes else value for value in values]
     return Block(
         f"{WORDS.get(condition, condition)}: balanced accuracy at one half, %, by {study.leave}",
         (study.leave, "head", "whose", *titles, "average", *extra),
-        lines,
+        padded,
         note="left out: of each column another network, which was not trained on it; chance is 50. n counts its rows"
         + (" and the reals beside it" if study.leave == "generator" else ""),
     )
@@ -390,7 +399,8 @@ def to_dict(tables: Tables) -> dict[str, Any]:
                 "name": arm.name,
                 "what": arm.what,
                 "runs": [
-                    result.cost.model_dump() | {"seed": result.seed, "detector": result.detector}
+                    result.cost.model_dump()
+                    | {"seed": result.seed, "detector": result.detector, "embedding": result.embedding}
                     for result in report.results.get(arm.name, ())
                 ],
             }
@@ -407,6 +417,10 @@ def to_dict(tables: Tables) -> dict[str, Any]:
         "paired": [
             series._asdict() | {"less": first._asdict(), "statistic": name, "difference": found.to_dict()}
             for (series, name), (first, found) in tables.against.items()
+        ],
+        "fairness": [
+            series._asdict() | {"seed": seed, "audit": found.to_dict()}
+            for (series, seed), found in tables.audits.items()
         ],
         "paper": [
             {"table": study.table, "model": cell.model, "head": cell.head, "condition": cell.condition}

@@ -15,7 +15,7 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import eva, maxxvit
 from timm.models.eva import Eva
-from timm.models.maxxvit import Attention2d, MaxxVit
+from timm.models.maxxvit import MaxxVit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -92,7 +92,6 @@ def build(backbone: Backbone, size: int) -> Trunk:
                 "and set backbone.weights to its path"
             ) from error
         _check_size(network, backbone.name, size)
-        _in_order(network)
         dim = _embedding_length(network, backbone.name, front.channels, size)
     if backbone.norm_eps is not None:
         for module in network.modules():
@@ -132,18 +131,6 @@ def _check_size(network: Any, name: str, size: int) -> None:
         raise RecipeError(
             f"{name} takes no views of {size} px: their side must be a multiple of {step}, for example {near}{hint}"
         )
-
-
-def _in_order(network: Any) -> None:
-    """Attention over maps (CoAtNet's) reads its projection as if channels came first in memory; training keeps them
-    last."""
-    for module in network.modules():
-        if isinstance(module, Attention2d):
-            module.qkv.register_forward_hook(_contiguous)
-
-
-def _contiguous(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    return output.contiguous()
 
 
 def _embedding_length(network: Any, name: str, channels: int, size: int) -> int:

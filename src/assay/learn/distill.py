@@ -1,0 +1,121 @@
+"""Distillation: what a detector says of training pictures becomes what a smaller one is trained towards.
+
+    taught    the teacher's P(fake) of every training row, as the manifest's column "teacher"
+    recipe    `distilled`, with the student's network and the teacher's view
+    train     as ever: the student is an ordinary recipe, and its bundle an ordinary one
+
+The teacher judges as it ships: calibrated streams, its own vote. On pictures that it was trained on itself it is surer
+than elsewhere, and the student learns that too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from assay.data import manifest
+from assay.data.table import Table
+from assay.errors import ManifestError
+from assay.judge.detector import Detector
+from assay.learn.batches import TEACHER
+from assay.learn.progress import Progress
+from assay.learn.recipe import Recipe, find
+from assay.types import Failure, Label
+
+RECIPE = "distilled"
+_SHOWN = 20
+
+
+def taught(rows: Table, teacher: Detector, file: Path, *, workers: int = 2) -> Table:
+    """The rows with the teacher's P(fake) of each training row in the column "teacher".
+
+    Training rows to which none of its streams applies have no such score, and lose their split: they are not trained
+    on. Other rows stay as they are.
+
+    Args:
+        rows: with splits; training rows labelled.
+        file: where the rows are kept (CSV), so that they are judged once: taken where it is of the same teacher and
+            rows, made anew where it is not.
+        workers: threads that decode.
+
+    Raises:
+        ManifestError: a training row cannot be judged; all are listed in `problems`. Or a class has none left.
+        OutputError: `file` cannot be written.
+    """
+    note = file.with_suffix(".json")
+    key = {"teacher": teacher.sha256, "rows": _key(rows)}
+    if file.exists() and note.exists() and json.loads(note.read_bytes()) == key:
+        return manifest.read(file, check=False)
+    mine = np.flatnonzero(rows.column("split") == "train")
+    places = rows.column("path")[mine].tolist()
+    scores, problems = np.full(len(rows), "", dtype=object), []
+    splits = rows.column("split").astype(object)
+    with Progress(f"{teacher.name} judges training pictures", len(places)) as progress:
+        for row, place, answer in zip(mine, places, teacher.judge_many(places, workers=max(1, workers)), strict=True):
+            if isinstance(answer, Failure):
+                problems.append(f"{place}: {answer.message}")
+            elif answer.score is None:
+                splits[row] = ""
+            else:
+                scores[row] = repr(answer.score)
+            progress.step()
+    if problems:
+        shown = "\n  ".join(problems[:_SHOWN])
+        raise ManifestError(
+            f"{len(problems)} training pictures cannot be judged; take them out of the manifest:\n  {shown}", problems
+        )
+    table = rows.with_column("split", splits.astype(str)).with_column(TEACHER, scores.astype(str))
+    left = Counter(table.labels[table.column("split") == "train"].tolist())
+    for label in Label:
+        if not left[label]:
+            raise ManifestError(f"{teacher.name} applies to no {label.name.lower()} training picture; nothing to teach")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    note.unlink(missing_ok=True)
+    manifest.write(file, table)
+    part = note.with_suffix(".part")
+    part.write_text(json.dumps(key))
+    part.replace(note)
+    return table
+
+
+def recipe_of(student: str, teacher: Detector, size: str = "small", *, variant: str = "") -> Recipe:
+    """The recipe of a student.
+
+    Args:
+        student: its network, any that `assay.learn.nn.backbones.build` makes; it sees crops as large as the teacher's
+            first stream does.
+        size: "small" or "paper".
+        variant: of the recipe `distilled`; empty for itself.
+
+    Raises:
+        RecipeError: no such variant.
+    """
+    recipe = find(f"{RECIPE}:{variant}" if variant else RECIPE, "paper" if size == "paper" else "small")
+    return seeing(recipe.set(student__backbone__name=student), teacher.streams[0].view.size)
+
+
+def seeing(recipe: Recipe, side: int) -> Recipe:
+    """A student's recipe with views of `side` px, cut in training from regions a seventh larger."""
+    (stream,) = recipe.streams
+    changes = {f"{stream.name}__view__size": side, "descend__crops__base": max(32, round(side * 8 / 7))}
+    return recipe.set(**changes)
+
+
+def folders(students: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each student; names differ."""
+    return {
+        student: "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in student) for student in students
+    }
+
+
+def _key(rows: Table) -> str:
+    digest = hashlib.sha256()
+    columns = zip(rows.column("path").tolist(), rows.column("split").tolist(), rows.labels.tolist(), strict=True)
+    for path, split, label in columns:
+        digest.update(f"{Path(path).name}\0{split}\0{label}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,167 @@
+"""What some studies look at beside scores: embeddings, rates of error by subgroup, and errors that streams share."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from assay.learn.checks import CORRELATED, correlation
+from assay.measure.fairness import SMALL, Audit, Gap, audit
+from assay.metrics import Interval
+from assay.studies.block import NONE, Block
+from assay.studies.compare import Scores, Series
+from assay.studies.conditions import CLEAN
+from assay.studies.run import Report
+
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "probe AUC": ("metrics", "probe_auc"),
+    "overlap": ("metrics", "overlap"),
+    "silhouette, label": ("metrics", "silhouette_label"),
+    "silhouette, generator": ("metrics", "silhouette_generator"),
+    "purity of clusters": ("manifold", "metrics", "purity"),
+    "by chance": ("manifold", "metrics", "purity_by_chance"),
+    "near of its method": ("manifold", "metrics", "neighbours"),
+    "by chance ": ("manifold", "metrics", "neighbours_by_chance"),
+}
+"""What is told of an embedding, and where it stands in an overview."""
+
+
+def embeddings(report: Report) -> Block | None:
+    """How far each stream sets the test rows apart, and how the fakes lie to one another."""
+    rows = []
+    for arm in report.study.arms:
+        results = report.results.get(arm.name, ())
+        for stream in dict.fromkeys(name for result in results for name in result.embedding):
+            looks = [result.embedding[stream] for result in results if stream in result.embedding]
+            counts = [look.get("manifold", {}).get("clusters") for look in looks]
+            forms = [str(look.get("manifold", {}).get("form") or NONE) for look in looks]
+            told = [_over_seeds([_at(look, place) for look in looks]) for place in FIGURES.values()]
+            clusters = ", ".join(NONE if count is None else str(count) for count in counts)
+            rows.append((arm.name, stream, *told, clusters, ", ".join(forms)))
+    if not rows:
+        return None
+    return Block(
+        "the embedding of the test rows",
+        ("arm", "stream", *(name.strip() for name in FIGURES), "clusters", "fakes' form"),
+        tuple(rows),
+        left=2,
+        note="one seed: 95 % interval; several: mean ± standard deviation, and clusters and form of each. overlap: "
+        "rows among the other class, .5: no separation. form: one manifold, each method a cluster, or between",
+    )
+
+
+def _at(look: Mapping[str, Any], place: Sequence[str]) -> Mapping[str, Any]:
+    found: Any = look
+    for key in place:
+        found = found.get(key, {}) if isinstance(found, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> str:
+    values = [cell["value"] for cell in cells if cell.get("value") is not None]
+    if not values:
+        return NONE
+    if len(values) > 1:
+        return f"{np.mean(values):.3f} ±{np.std(values, ddof=1):.3f}"
+    low, high = cells[0].get("low"), cells[0].get("high")
+    return f"{values[0]:.3f}" + ("" if low is None or high is None else f" ({low:.3f}–{high:.3f})")
+
+
+def audits(
+    report: Report, scores: Mapping[Series, Scores], *, rounds: int, seed: int
+) -> dict[tuple[Series, int], Audit]:
+    """The fairness audit of each series and seed, on clean rows, between the values of the study's column."""
+    found = {}
+    for series, mine in scores.items():
+        if series.condition != CLEAN:
+            continue
+        results = {result.seed: result for result in report.results[series.arm]}
+        for number, values in zip(mine.seeds, mine.values, strict=True):
+            bar = results[number].thresholds.get(series.head)
+            if bar is not None:
+                found[series, number] = audit(
+                    mine.labels,
+                    list(mine.groups),
+                    scores=values,
+                    thresholds=np.full(len(values), bar),
+                    sources=list(mine.sources),
+                    rounds=rounds,
+                    seed=seed,
+                )
+    return found
+
+
+def fairness(report: Report, found: Mapping[tuple[Series, int], Audit]) -> Iterator[Block]:
+    """Rates by subgroup, and the gaps between them."""
+    by = report.study.by
+    rows, gaps = [], []
+    for (series, seed), each in found.items():
+        for name, part in each.groups.items():
+            small = " *" if min(part.n_real, part.n_fake) < SMALL else ""
+            rates = [f"{_rate(rate)} (n {n})" for rate, n in ((part.fpr, part.n_real), (part.fnr, part.n_fake))]
+            rows.append((series.arm, series.head, str(seed), name + small, *rates))
+        for rate, gap in each.gaps.items():
+            gaps.append((series.arm, series.head, str(seed), rate.upper(), *_gap(gap)))
+    yield Block(
+        f"errors at the detector's own threshold, by {by}, %",
+        ("arm", "head", "seed", by, "reals called fake", "fakes not called fake"),
+        tuple(rows),
+        left=4,
+        note=f"intervals 95 %; * fewer than {SMALL} rows of a class: means little, and no gap is taken from it",
+    )
+    yield Block(
+        f"gaps between values of {by}",
+        ("arm", "head", "seed", "rate", "gap, points", "ratio", "least", "most", "may be chance"),
+        tuple(gaps),
+        left=4,
+    )
+
+
+def _rate(rate: Interval) -> str:
+    if math.isnan(rate.value):
+        return NONE
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f}–{100 * rate.high:.1f})"
+
+
+def _gap(gap: Gap | None) -> tuple[str, ...]:
+    if gap is None:
+        return (NONE,) * 5
+    low, high = 100 * gap.gap.low, 100 * gap.gap.high
+    told = NONE if math.isnan(gap.ratio) else f"{gap.ratio:.2f}"
+    return (
+        f"{100 * gap.gap.value:.1f} ({low:.1f}–{high:.1f})",
+        told,
+        gap.lowest,
+        gap.highest,
+        "yes" if gap.chance else "no",
+    )
+
+
+def errors(report: Report, scores: Mapping[Series, Scores]) -> Block | None:
+    """Which streams err on the same pictures: DFCon's sign of an ensemble that cannot help."""
+    rows = []
+    for arm in report.study.arms:
+        for condition in report.study.conditions:
+            for one, other in itertools.combinations(report.study.streams, 2):
+                pair = [scores.get(Series(arm.name, name, condition)) for name in (one, other)]
+                if pair[0] is None or pair[1] is None:
+                    continue
+                values = [
+                    correlation(pair[0].labels, *both) for both in zip(pair[0].values, pair[1].values, strict=True)
+                ]
+                spread = f" ±{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+                mean = float(np.mean(values))
+                told = "they err together" if mean > CORRELATED else ""
+                rows.append((arm.name, f"{one} and {other}", condition, f"{mean:.2f}{spread}", told))
+    if not rows:
+        return None
+    return Block(
+        "streams whose errors correlate",
+        ("arm", "streams", "condition", "correlation", ""),
+        tuple(rows),
+        note=f"of being wrong at one half, within each class; above {CORRELATED:g} a stream adds little to the other",
+    )

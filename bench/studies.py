@@ -1,14 +1,15 @@
-"""All studies of CoDE on one manifest: what stands in docs/studies.md was made by this command.
+"""All studies of a recipe on one manifest: what the docs say of CoDE and DFCon was made by this command.
 
-    python bench/studies.py MANIFEST OUT [--views 57600] [--together 2] [--only code24-heads …]
+    python bench/studies.py MANIFEST OUT [--recipe code24] [--together 2] [--only code24-heads …]
 
 MANIFEST is the one that bench/gather.py writes. OUT gets manifest.csv, a folder for each study, and what the studies
-share: decoded pictures and trained runs. Run again, it goes on where it was stopped. At its end summary.md has the
-figures of all of them, which docs/studies.md is written from; each study's folder has the whole tables.
+share: decoded pictures and trained runs. Run again, it goes on where it was stopped. At its end RECIPE.md has the
+figures of all of them, which the docs are written from; each study's folder has the whole tables.
 
-The studies run side by side, one thread each. Every arm is given the same number of views, or the same processor time
-where networks or views differ; the network is the pocket variant of the recipe, because the paper's ViT-Tiny at 224 px
-takes nine steps in the minutes that an arm has here.
+The studies run side by side, one thread each. Every arm of a study is given the same number of views, or the same
+processor time where networks or views differ. The networks are small variants of the recipes: CoDE's ViT-Tiny at 224 px
+takes nine steps in the minutes that an arm has here. DFCon's vote is studied on the small networks of each family
+(pocket), losses on smaller ones still (thin), without augmented copies, which each other set of rows would need anew.
 
 The manifest is the given one with two columns more, and fewer tuning rows of the largest sources:
 
@@ -27,7 +28,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,7 @@ DOMAINS = {
 TUNED = 60
 """Tuning rows of one source or generator, at most."""
 
-BASE = "code24:pocket"
-COMMON = ("--set", "descend.optimiser.learning_rate=0.003", "--set", "fit.records=4000", "--workers", "0")
+COMMON = ("--workers", "0")
 EQUAL = ("--equal", "compute")
 MINUTES = (*EQUAL, "--minutes", "3")
 """For the study whose first arm is ViT-Tiny, which takes three times as long for as many views."""
@@ -62,26 +62,67 @@ def arms(*names: str) -> tuple[str, ...]:
     return tuple(word for name in names for word in ("--arm", name))
 
 
-PLAN: tuple[tuple[str, int, tuple[str, ...]], ...] = (
-    ("code24-ablation", 3, ()),
-    ("code24-backbone", 1, MINUTES),
-    ("code24-unseen", 3, ()),
-    ("code24-bce", 1, EQUAL),
-    ("code24-heads", 3, ()),
-    ("code24-transforms", 1, ()),
-    ("code24-domains", 1, arms("all", "without-faces", "without-places")),
-    ("code24-compression", 1, ()),
-    ("code24-foundation", 1, ()),
-    ("code24-crops", 1, arms("full", "local-224-of-224", "one-to-one")),
-)
-"""Study, seeds, options. Where arms are named, the others are left for a longer run (--all)."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A study to run.
+
+    Args:
+        study: its name.
+        seeds: runs of each arm.
+        options: further ones of `assay study`. Where arms are named, the others are left for a longer run (--all).
+        base: the recipe under its arms.
+        views: of each arm; 0 where the options say how long.
+        by: the column that figures are broken down by.
+    """
+
+    study: str
+    seeds: int
+    options: tuple[str, ...] = ()
+    base: str = "code24:pocket"
+    views: int = 57_600
+    by: str = "family"
+
+
+RATE = ("--set", "descend.optimiser.learning_rate=0.003", "--set", "fit.records=4000")
+"""CoDE's pocket variant, as it was chosen on tuning rows."""
+
+PLAIN = ("--set", "derive=[]")
+"""Without augmented copies."""
+
+POCKET: dict[str, Any] = {"base": "dfcon25:pocket", "views": 28_800}
+"""100 steps of each of three networks, 24 pairs, two views of each picture."""
+
+THIN: dict[str, Any] = {"base": "dfcon25:thin", "views": 43_200}
+"""150 steps of each."""
+
+PLANS: dict[str, tuple[Job, ...]] = {
+    "code24": (
+        Job("code24-ablation", 3, RATE),
+        Job("code24-backbone", 1, (*RATE, *MINUTES), views=0),
+        Job("code24-unseen", 3, RATE),
+        Job("code24-bce", 1, (*RATE, *EQUAL)),
+        Job("code24-heads", 3, RATE),
+        Job("code24-transforms", 1, RATE),
+        Job("code24-domains", 1, (*RATE, *arms("all", "without-faces", "without-places")), by="domain"),
+        Job("code24-compression", 1, RATE),
+        Job("code24-foundation", 1, RATE),
+        Job("code24-crops", 1, (*RATE, *arms("full", "local-224-of-224", "one-to-one"))),
+    ),
+    "dfcon25": (
+        Job("dfcon25-ensemble", 3, **POCKET),
+        Job("dfcon25-manifold", 1, (*PLAIN, *arms("full", "unified", "without-gan", "unified-without-gan")), **THIN),
+        Job("dfcon25-separation", 1, PLAIN, **THIN),
+        Job("dfcon25-fairness", 3, by="domain", **POCKET),
+    ),
+}
+"""Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--views", type=int, default=57_600, help="for each arm (300 steps of 24 pairs, 4 views each)")
+    parser.add_argument("--recipe", choices=tuple(PLANS), default="code24", help="whose studies")
     parser.add_argument("--together", type=int, default=2, help="studies that run at the same time")
     parser.add_argument("--all", action="store_true", help="run every arm of every study, also those left out here")
     parser.add_argument("--only", action="append", help="a study; may be repeated")
@@ -90,49 +131,48 @@ def main() -> int:
     table = arguments.out / "manifest.csv"
     if not table.exists():
         manifest.write(table, columned(list(manifest.read(arguments.manifest, check=False))))
-    waiting = collections.deque(job for job in PLAN if not arguments.only or job[0] in arguments.only)
+    plan = PLANS[arguments.recipe]
+    waiting = collections.deque(job for job in plan if not arguments.only or job.study in arguments.only)
     running: dict[str, subprocess.Popen[bytes]] = {}
     failed = []
     while waiting or running:
         while waiting and len(running) < arguments.together:
-            name, seeds, options = waiting.popleft()
-            if arguments.all and "--arm" in options:
-                options = options[: options.index("--arm")]
-            running[name] = started(name, seeds, options, table, arguments.views, arguments.out)
-            print("started", name, flush=True)
+            job = waiting.popleft()
+            if arguments.all and "--arm" in job.options:
+                job = dataclasses.replace(job, options=job.options[: job.options.index("--arm")])
+            running[job.study] = started(job, table, arguments.out)
+            print("started", job.study, flush=True)
         time.sleep(1)
         for name, process in list(running.items()):
             if process.poll() is not None:
                 print("ended", name, process.returncode, flush=True)
                 failed += [name] if process.returncode else []
                 del running[name]
-    (arguments.out / "summary.md").write_text(summary(arguments.out), "utf-8")
+    (arguments.out / f"{arguments.recipe}.md").write_text(summary(plan, arguments.out), "utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}; their logs lie in {arguments.out}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def started(
-    name: str, seeds: int, options: tuple[str, ...], table: Path, views: int, out: Path
-) -> subprocess.Popen[bytes]:
+def started(job: Job, table: Path, out: Path) -> subprocess.Popen[bytes]:
     """`assay study` in a process of its own, which leaves a log beside its folder."""
-    command = [sys.executable, "-m", "assay", "study", name, "--data", str(table), "--out", str(out / name)]
-    command += ["--base", BASE, "--seeds", str(seeds), "--shared", str(out / "shared")]
-    command += [] if "--minutes" in options else ["--views", str(views)]
-    command += ["--by", "domain" if name == "code24-domains" else "family", *COMMON, *options]
+    command = [sys.executable, "-m", "assay", "study", job.study, "--data", str(table), "--out", str(out / job.study)]
+    command += ["--base", job.base, "--seeds", str(job.seeds), "--shared", str(out / "shared"), "--by", job.by]
+    command += ["--views", str(job.views)] if job.views else []
+    command += [*COMMON, *job.options]
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with (out / f"{name}.log").open("ab") as log:
+    with (out / f"{job.study}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | threads)
 
 
-def summary(out: Path) -> str:
+def summary(plan: Sequence[Job], out: Path) -> str:
     """Every study that has a report, as Markdown: figures with 95 % intervals, and each arm less the first."""
     parts = []
-    for name, *_ in PLAN:
-        file = out / name / "report.json"
+    for job in plan:
+        file = out / job.study / "report.json"
         if file.exists():
             told = json.loads(file.read_text("utf-8"))
-            parts += [f"## {name}", told["question"], *_summed(told)]
+            parts += [f"## {job.study}", told["question"], *_summed(told)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -72,7 +72,7 @@ def test_without_a_name_studies_are_listed_with_question_and_arms() -> None:
     assert "what do the multi-scale term" in text
     assert "arms: full, global-only, global-only-real-to-fake" in text
     told = [json.loads(line) for line in invoke("--json").stdout.splitlines()]
-    assert len(told) == 10
+    assert [each["name"].partition("-")[0] for each in told] == ["code24"] * 10 + ["dfcon25"] * 5
     assert told[0]["arms"][3] == {
         "name": "pretrained",
         "what": "from pre-trained weights",
@@ -123,6 +123,24 @@ def test_json_is_one_object_on_standard_output(data: str, tmp_path: Path, ran: C
     told = json.loads(invoke("code24-heads", "--data", data, "--out", str(tmp_path / "out"), "--json").stdout)
     assert told["study"] == "code24-heads"
     assert told["paper"]
+
+
+def test_a_study_that_teaches_lists_its_students_and_is_run_like_any_other(
+    data: str, tmp_path: Path, ran: Callable[..., dict[str, Any]]
+) -> None:
+    text = invoke("dfcon25-distill").stdout
+    assert "MobileNetV3-small, taught by the vote" in text
+    assert "TraceCNN, taught by labels" in text
+    given = ran()
+    result = invoke("dfcon25-distill", "--data", data, "--out", str(tmp_path / "out"), "--base", "dfcon25:pocket")
+    assert result.exit_code == 0, result.output
+    assert given["base"] == "dfcon25:pocket"
+    assert [arm.name for arm in given["study"].arms if arm.teacher] == [
+        "mobilenet",
+        "mobilenet-labels",
+        "trace",
+        "trace-labels",
+    ]
 
 
 @pytest.mark.parametrize(

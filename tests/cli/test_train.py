@@ -81,3 +81,37 @@ def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(
     anew = run("--data", str(copies), "--fresh")
     assert anew.exit_code == 130
     assert "again" not in anew.stderr
+
+
+def test_a_secondary_data_set_is_read_and_handed_on(
+    copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def train(recipe: Any, data: Any, out: Path, **options: Any) -> Path:
+        given.append({"recipe": recipe, "data": data} | options)
+        return out / "bundle"
+
+    monkeypatch.setattr(training, "_trainer", lambda: train)
+    rows = [Sample(place=str(tmp_path / f"{n}.png"), label=Label(n % 2)) for n in range(3)]
+    for row in rows:
+        Image.new("RGB", (20, 20)).save(row.place)
+    manifest.write(tmp_path / "second.csv", rows)
+    second = str(tmp_path / "second.csv")
+    words = ["train", "dfcon25", "--data", str(copies), "--out", "run", "--secondary", second]
+    words += ["--set", "descend.secondary_weight=0.25", "--set", "derive=[]"]
+    assert CliRunner().invoke(cli.app, words, catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(cli.app, words[:6], catch_exceptions=False).exit_code == 0
+    assert [sample.place for sample in given[0]["secondary"]] == [sample.place for sample in rows]
+    assert len(given[0]["data"]) == 2
+    assert {stage.secondary_weight for stage in given[0]["recipe"].stages if stage.stage == "descend"} == {0.25}
+    assert given[0]["recipe"].derive == ()
+    assert "secondary" not in given[1]
+
+
+def test_a_secondary_data_set_that_is_not_there_is_refused(copies: Path, trained: Callable[..., list[Any]]) -> None:
+    given = trained()
+    result = run("--data", str(copies), "--secondary", "nowhere.csv")
+    assert result.exit_code == 2
+    assert "nowhere.csv" in result.stderr
+    assert given == []

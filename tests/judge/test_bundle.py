@@ -13,9 +13,9 @@ import pytest
 import assay
 from assay.errors import AssayError, BundleError
 from assay.judge import bundle
-from assay.judge.card import digest
+from assay.judge.card import HeadCard, digest
 from assay.judge.engine import Engine, runtime
-from assay.judge.heads import LinearHead
+from assay.judge.heads import LinearHead, MLPHead
 from assay.judge.seen import Seen
 from tiny import tiny_graph
 
@@ -55,6 +55,48 @@ def test_a_bundle_is_read_as_it_was_written(parts, tmp_path):
         np.testing.assert_array_equal(getattr(again.seen, field), getattr(parts.seen, field))
     assert set(again.card.files) == set(FILES)
     assert written.folder == tmp_path / "new" / "tiny"
+
+
+def with_mlp(parts, tmp_path):
+    """A bundle whose one stream has a perceptron of two layers; its folder and the head."""
+    random = np.random.default_rng(5)
+    head = MLPHead((random.normal(size=(4, 3)), random.normal(size=(3, 1))), (random.normal(size=3), np.ones(1)))
+    stream = parts.card.streams[0].model_copy(update={"head": HeadCard(kind="mlp", settings={"hidden": [3]})})
+    parts.card = parts.card.model_copy(update={"streams": (stream,)})
+    parts.heads["grey"] = head
+    return parts.write(tmp_path / "mlp").folder, head
+
+
+def test_a_perceptron_is_read_as_it_was_written(parts, tmp_path):
+    folder, head = with_mlp(parts, tmp_path)
+    rows = np.random.default_rng(6).normal(size=(9, 4))
+    again = bundle.read(folder)
+    assert again.card.streams[0].head == HeadCard(kind="mlp", settings={"hidden": [3]})
+    np.testing.assert_array_equal(again.heads["grey"].raw(rows), head.raw(rows))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grey.layers": np.asarray(10**18)}, "'grey.weights2' is missing"),
+        ({"grey.layers": np.asarray(-1)}, "0 layers have weights"),
+        ({"grey.layers": np.asarray(2j)}, "'grey.layers' must be one finite number"),
+        ({"grey.weights1": None}, "'grey.weights1' is missing"),
+        ({"grey.biases0": None}, "'grey.biases0' is missing"),
+        ({"grey.weights0": np.full((4, 3), np.nan)}, "weights0 must hold finite numbers only"),
+        ({"grey.biases1": np.array([np.inf])}, "biases1 must hold finite numbers only"),
+        ({"grey.weights1": np.ones((4, 1))}, "layer 1 has weights of shape (4, 1), not (3, 1)"),
+        ({"grey.weights0": np.ones((5, 3))}, "takes 5 numbers, its trunk gives 4"),
+    ],
+)
+def test_arrays_that_make_no_perceptron_are_refused_at_once(parts, tmp_path, changes, message):
+    folder, _ = with_mlp(parts, tmp_path)
+    with np.load(folder / "heads.npz") as stored:
+        arrays = dict(stored) | changes
+    np.savez(folder / "heads.npz", **{name: array for name, array in arrays.items() if array is not None})
+    reseal(folder)
+    refused(folder, "invalid", "heads.npz: head of stream 'grey'", message)
 
 
 def test_graphs_may_be_given_as_files(parts, tmp_path):
@@ -257,6 +299,87 @@ def test_rules_for_a_kind_of_head_that_no_stream_has_are_refused(parts, tmp_path
     parts.judge = parts.judge.model_copy(update={"alternatives": {"nearest": parts.judge.ensemble}})
     with pytest.raises(BundleError, match="rules for nearest heads, the card none of them"):
         parts.write(tmp_path / "tiny")
+
+
+# ── ways to vote
+
+
+def test_a_bundle_chooses_among_its_rules_by_name(voters):
+    read = bundle.read(voters)
+    assert read.chosen() == read.chosen(vote="modified_majority")
+    assert read.chosen().ensemble == read.judge.ensemble
+    for name, rule in read.judge.rules.items():
+        chosen = read.chosen(vote=name)
+        assert chosen.ensemble == rule
+        assert list(chosen.streams) == list(rule.voters or ("grey", "red", "blue"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"vote": "majorty"}, "no rule called 'majorty'; did you mean majority"),
+        ({"vote": ""}, "known: best, blue, grey, majority, mean, modified_majority, plain_mean, red"),
+        ({"head": "linear", "vote": "mean"}, "a head or a rule to vote by, not both"),
+    ],
+)
+def test_an_unknown_rule_or_one_beside_a_head_is_refused(voters, choice, message):
+    with pytest.raises(BundleError, match=message) as caught:
+        bundle.read(voters).chosen(**choice)
+    assert caught.value.kind == "unknown"
+
+
+def test_a_bundle_with_one_rule_knows_that_one_only(bundle_folder):
+    read = bundle.read(bundle_folder)
+    assert read.chosen(vote="mean") == read.chosen()
+    with pytest.raises(BundleError, match="no rule called 'majority'; known: mean"):
+        read.chosen(vote="majority")
+
+
+def test_where_the_default_rule_names_voters_the_others_do_not_judge(parts, tmp_path):
+    parts.add("red")
+    ensemble = parts.judge.ensemble.model_copy(update={"voters": ("red",)})
+    parts.judge = parts.judge.model_copy(update={"ensemble": ensemble})
+    read = parts.write(tmp_path / "two")
+    assert list(read.chosen().streams) == list(read.chosen(vote="mean").streams) == ["red"]
+
+
+def test_a_bundle_written_before_there_were_ways_to_vote_is_read_as_it_was(bundle_folder):
+    before = bundle.read(bundle_folder)
+    judge = json.loads((bundle_folder / "judge.json").read_text())
+    for field in ("method", "slope", "voters"):
+        del judge["ensemble"][field]
+    for field in ("rules", "alternatives", "voters"):
+        del judge[field]
+    (bundle_folder / "judge.json").write_text(json.dumps(judge))
+    reseal(bundle_folder)
+    again = bundle.read(bundle_folder)
+    assert again.judge == before.judge
+    assert again.chosen() == again.chosen(vote="mean") == before.chosen()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "veto"}, "ensemble.method"),
+        ({"slope": 0}, "ensemble.slope"),
+        ({"voters": ["blue"]}, "asks for votes of blue, which do not vote"),
+    ],
+)
+def test_a_rule_that_does_not_hold_is_named(bundle_folder, fields, words):
+    judge = json.loads((bundle_folder / "judge.json").read_text())
+    judge["ensemble"] |= fields
+    (bundle_folder / "judge.json").write_text(json.dumps(judge))
+    reseal(bundle_folder)
+    refused(bundle_folder, "invalid", "judge.json", words)
+
+
+def test_the_rule_for_a_kind_of_head_can_not_ask_for_votes_of_another_kind(parts, tmp_path):
+    parts.add_heads()
+    rules = {"nearest": parts.judge.alternatives["nearest"].model_copy(update={"voters": ("grey",)})}
+    parts.judge = parts.judge.model_copy(update={"alternatives": rules})
+    with pytest.raises(BundleError, match="the rule for nearest heads asks for votes of grey") as caught:
+        parts.write(tmp_path / "three")
+    assert caught.value.kind == "invalid"
 
 
 class Bomb:

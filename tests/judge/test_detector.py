@@ -367,6 +367,174 @@ def test_an_unknown_head_is_answered_with_those_there_are(parts, tmp_path, head,
     assert caught.value.kind == "unknown"
 
 
+# ── another rule to vote by
+
+WAYS = ("modified_majority", "majority", "mean", "plain_mean", "best", "grey", "red", "blue")
+
+
+def colours(*channels, width=80, height=64):
+    return np.broadcast_to(np.array(channels, np.uint8), (height, width, 3)).copy()
+
+
+MIXED = colours(128, 108, 180)
+"""Of this picture "grey" and "blue" say fake, "red", the surest of the three before calibration, real."""
+
+
+def sigmoid(value):
+    return 1 / (1 + np.exp(-value))
+
+
+def scores_of(verdict):
+    return {stream.name: stream.score for stream in verdict.streams}
+
+
+def test_streams_vote_by_the_rule_that_was_asked_for(voters):
+    verdicts = {way: assay.load(voters, vote=way).judge(MIXED) for way in WAYS}
+    scores = scores_of(verdicts["mean"])
+    grey, red, blue = scores.values()
+    assert grey >= 0.5 > red
+    assert blue >= 0.5
+    mean = np.mean([grey, red, blue])
+    vote = 0.95 * 2 / 3 + 0.05 * mean
+    raw = {name: np.log(score / (1 - score)) for name, score in scores.items()}
+    plain = np.mean([sigmoid(raw["grey"]), sigmoid((raw["red"] + 1) / 2), sigmoid(raw["blue"])])
+    expected = {
+        "modified_majority": sigmoid(6 * (vote - 0.5)),
+        "majority": sigmoid(5 * (vote - 0.5)),
+        "mean": mean,
+        "plain_mean": sigmoid(4 * (plain - 0.5)),
+        "best": red,
+        "grey": grey,
+        "red": red,
+        "blue": blue,
+    }
+    assert {way: verdict.score for way, verdict in verdicts.items()} == pytest.approx(expected, abs=2e-6)
+    bars = {way: verdict.threshold for way, verdict in verdicts.items()}
+    assert bars == dict(zip(WAYS, (0.7, 0.65, 0.6, 0.55, 0.85, 0.8, 0.85, 0.9), strict=True))
+    judging = {way: list(scores_of(verdict)) for way, verdict in verdicts.items()}
+    assert judging == {way: ["grey", "red", "blue"] for way in WAYS[:4]} | {
+        "best": ["red"],
+        "grey": ["grey"],
+        "red": ["red"],
+        "blue": ["blue"],
+    }
+
+
+def test_a_majority_that_is_less_sure_than_the_stream_against_it_loses_by_the_modified_rule_alone(voters):
+    pixels = colours(0, 250, 110)
+    modified, majority = (assay.load(voters, vote=way).judge(pixels) for way in ("modified_majority", "majority"))
+    scores = list(scores_of(modified).values())
+    assert [score >= 0.5 for score in scores] == [True, False, True]
+    assert modified.score == pytest.approx(sigmoid(6 * 0.05 * (np.mean(scores) - 0.5)), abs=2e-6)
+    assert modified.score < 0.5 < majority.score
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("way", ["modified_majority", "majority", "plain_mean"])
+def test_where_a_stream_does_not_apply_the_others_vote_and_a_modified_majority_is_the_mean_s(voters, way):
+    verdict = assay.load(voters, vote=way).judge(colours(200, 200, 200, height=59))
+    grey, red, blue = scores_of(verdict).values()
+    assert blue is None
+    plain = np.mean([sigmoid(np.log(grey / (1 - grey))), sigmoid((np.log(red / (1 - red)) + 1) / 2)])
+    expected = {
+        "modified_majority": 6 * 0.05 * ((grey + red) / 2 - 0.5),
+        "majority": 5 * (0.95 + 0.05 * (grey + red) / 2 - 0.5),
+        "plain_mean": 4 * (plain - 0.5),
+    }
+    assert verdict.score == pytest.approx(sigmoid(expected[way]), abs=2e-6)
+    assert verdict.threshold == assay.load(voters, vote=way).threshold
+    assert any("blue has no part in this" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("way", WAYS[:4])
+def test_where_one_stream_alone_applies_its_own_score_is_held_to_its_own_bar(voters, way):
+    verdict = assay.load(voters, vote=way).judge(colours(200, 200, 200, height=20))
+    assert [stream.applies for stream in verdict.streams] == [True, False, False]
+    assert verdict.score == verdict.streams[0].score > 0.8
+    assert (verdict.verdict, verdict.threshold, verdict.doubt, verdict.fpr) == ("fake", 0.8, (0.2, 0.8), 0.02)
+    dark = assay.load(voters, vote=way).judge(colours(60, 60, 60, height=20))
+    assert (dark.verdict, dark.score) == ("real", dark.streams[0].score)
+
+
+def test_a_stream_asked_for_by_name_does_not_judge_a_picture_it_does_not_apply_to(voters):
+    verdict = assay.load(voters, vote="blue").judge(colours(200, 200, 200, height=59))
+    assert (verdict.verdict, verdict.score, verdict.threshold) == ("uncertain", None, 0.9)
+
+
+def test_frames_are_put_to_the_vote_like_pictures(voters):
+    pictures = [colours(0, 250, 110), colours(128, 108, 180)]
+    found = assay.load(voters, vote="majority").judge(gif(pictures))
+    for (_, score), frame in zip(found.frames, decode(gif(pictures)).frames, strict=True):
+        assert score == pytest.approx(assay.load(voters, vote="majority").judge(frame).score, abs=1e-6)
+
+
+def test_scores_of_two_rules_are_told_apart_by_name_and_hash(voters):
+    default, *others = (assay.load(voters, vote=way) for way in (None, *WAYS[1:]))
+    assert (default.name, default.sha256) == ("tiny", default.card.sha256)
+    assert [other.name for other in others] == [f"tiny-{way}" for way in WAYS[1:]]
+    assert len({detector.sha256 for detector in (default, *others)}) == len(WAYS)
+    majority = others[0]
+    assert (majority.threshold, majority.doubt) == (0.65, (0.3, 0.65))
+    assert majority.judge(MIXED).detector == {
+        "name": "tiny-majority",
+        "version": "1",
+        "sha256": majority.sha256,
+        "vote": "majority",
+        "card": default.sha256,
+    }
+    assert default.judge(MIXED).detector == {"name": "tiny", "version": "1", "sha256": default.sha256}
+
+
+def test_asking_for_the_default_rule_by_name_changes_nothing(voters, flat, tmp_path, parts):
+    default, by_name = assay.load(voters), assay.load(voters, vote="modified_majority")
+    assert (by_name.name, by_name.sha256) == ("tiny", default.sha256)
+    assert by_name.judge(MIXED) == default.judge(MIXED)
+
+
+def test_a_stream_that_is_named_like_a_head_is_not_taken_for_it(parts, tmp_path):
+    parts.add_heads()
+    parts.add("nearest")
+    rule = parts.judge.ensemble.model_copy(update={"voters": ("nearest",)})
+    parts.judge = parts.judge.model_copy(update={"voters": ("grey", "nearest"), "rules": {"nearest": rule}})
+    folder = parts.write(tmp_path / "namesakes").folder
+    stream, head = assay.load(folder, vote="nearest"), assay.load(folder, head="nearest")
+    assert [[part.name for part in detector.streams] for detector in (stream, head)] == [["nearest"], ["grey-nearest"]]
+    assert stream.sha256 != head.sha256
+
+
+def test_streams_that_have_no_vote_are_not_run(voters, monkeypatch):
+    runs = []
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", lambda engine, batch: runs.append(len(batch)) or run(engine, batch))
+    assay.load(voters, vote="red").judge(MIXED)
+    assert len(runs) == 1
+    assay.load(voters).judge(MIXED)
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize(
+    ("vote", "message"), [("majorty", "did you mean majority"), ("", "known: best, blue, grey, majority, mean")]
+)
+def test_an_unknown_rule_is_answered_with_those_there_are(voters, vote, message):
+    with pytest.raises(assay.errors.BundleError, match=message) as caught:
+        assay.load(voters, vote=vote)
+    assert caught.value.kind == "unknown"
+
+
+def test_a_head_and_a_rule_are_not_asked_for_together(voters):
+    with pytest.raises(assay.errors.BundleError, match="a head or a rule to vote by, not both"):
+        assay.load(voters, head="linear", vote="majority")
+
+
+def test_the_reason_says_what_the_bar_of_a_vote_came_to_on_the_tuning_pictures(voters):
+    bright = colours(230, 230, 230)
+    of_votes = "at most 5 % of real pictures are called fake (4 % of those it was tuned on were)"
+    assert assay.load(voters, vote="majority").judge(bright).reasons[0].endswith(of_votes)
+    assert "tuned on" not in assay.load(voters, vote="mean").judge(bright).reasons[0]
+    # A stream that judges alone has a bar of its own.
+    assert "tuned on" not in assay.load(voters).judge(colours(230, 230, 230, height=20)).reasons[0]
+
+
 def test_the_detector_that_ships_loads_and_scores_as_it_did():
     shipped = assay.load("assay-code24", threads=1, device="cpu")
     verdict = shipped.judge(Path(__file__).parents[2] / "samples" / "fake" / "chelsea.jpg")

@@ -63,6 +63,7 @@ def test_calibration_is_taken_back_to_the_scores_of_the_head_itself():
         assert (np.diff(plain) >= 0).all()
 
 
+@pytest.mark.filterwarnings("error")
 def test_scores_that_were_rounded_to_0_or_1_are_taken_back_to_a_number_and_an_absent_one_stays_absent():
     stream = StreamRule(slope=2.0, offset=1.0, threshold=0.5, doubt_low=0.5, fpr=0.05)
     low, high, absent = stream.plain([0.0, 1.0, np.nan])
@@ -125,8 +126,9 @@ def test_a_vote_becomes_a_probability_by_a_slope_about_one_half():
 
 def test_a_plain_mean_is_one_of_the_scores_before_calibration():
     judge = three_streams("plain_mean", slope=None)
-    raws = {"a": np.array([0.5, -1.0]), "b": np.array([1.0, -2.0]), "c": np.array([3.0, np.nan])}
+    raws = {"a": np.array([0.5, -1.0]), "b": np.array([1.0, -2.0]), "c": np.array([3.0])}
     scores = {name: judge.streams[name].probability(raw) for name, raw in raws.items()}
+    scores["c"] = np.append(scores["c"], np.nan)
     expected = [sigmoid([0.5, 1.0, 3.0]).mean(), sigmoid([-1.0, -2.0]).mean()]
     np.testing.assert_allclose(cast("plain_mean", judge.streams, scores), expected, atol=1e-9)
     np.testing.assert_allclose(judge.votes(scores), expected, atol=1e-6)
@@ -144,6 +146,7 @@ def test_pictures_may_be_put_to_the_vote_by_another_rule():
     assert judge.votes({"c": [0.4]}, mean.model_copy(update={"voters": ("c",)})) == [0.4]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("method", ["mean", "plain_mean", "majority", "modified_majority"])
 def test_a_stream_that_judges_alone_keeps_the_score_that_its_bar_was_chosen_on(method):
     judge = three_streams(method)

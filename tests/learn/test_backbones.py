@@ -162,6 +162,8 @@ def test_the_papers_network_has_its_parameters_and_its_class_token() -> None:
     [
         (Backbone(name="vit_tini_patch16_224"), "no network called .*did you mean.* vit_tiny_patch16_224"),
         (Backbone(name="test_vit", fields={"dept": 3}), "cannot make test_vit"),
+        (Backbone(name="maxvit_base_tf_224", fields=MAXVIT_TF | {"embed_dim": [24, 48]}), "cannot make .*head_dim"),
+        (Backbone(name="test_coatnet", fields={"embed_dim": [32] * 5, "depths": [1] * 5}), "cannot make test_coatnet"),
         (Backbone(name="test_vit", weights="/nowhere.safetensors"), "no weights at /nowhere.safetensors"),
         (Backbone(name="xcit_nano_12_p16_224", fields={"depth": 1}), "features of xcit_nano_12_p16_224 make no map"),
     ],

@@ -12,10 +12,12 @@ from PIL import Image
 
 from assay.errors import ManifestError
 from assay.image.view import View
+from assay.judge import vote
 from assay.judge.heads import LinearHead
-from assay.judge.rule import DIGITS, Pool
-from assay.learn.calibrate import calibrate, raw_scores, slope_and_offset
+from assay.judge.rule import DIGITS, Judge, Pool, cast
+from assay.learn.calibrate import METHODS, best, calibrate, raw_scores, slope_and_offset, steepness
 from assay.learn.recipe import Calibrate
+from assay.metrics import auc
 from assay.types import Label, Pixels, Sample
 
 
@@ -193,3 +195,111 @@ def test_all_frames_of_an_animation_are_pooled_as_judging_does(
     sample = Sample(str(tmp_path / "a.png"), Label.REAL)
     found = raw_scores([sample], view, mean_engine, {"a": head}, "mean", workers=1)
     assert found["a"][0] == pytest.approx(head.raw(mean_engine.run(view.tensor(np.stack(frames)))).mean())
+
+
+# ── votes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+THREE = {"a": 0.5, "b": 1.0, "c": 0.25}
+"""How well each stream tells the classes apart: b best."""
+
+
+def voted(rule: vote.Method = "modified_majority", fpr: float = 0.1, rows: int = 100) -> tuple[Judge, Any, Any]:
+    """A judge of three streams, and their calibrated scores with the labels of the rows."""
+    raws = {name: drawn(slope, 0.3, rows, rows, seed)[0] for seed, (name, slope) in enumerate(THREE.items())}
+    labels = drawn(1.0, 0.0, rows, rows)[1]
+    pools: dict[str, Pool] = dict.fromkeys(raws, "mean")
+    judge = calibrate(raws, labels, pools, Calibrate(fpr=fpr, rule=rule))
+    return judge, {name: np.round(judge.streams[name].probability(raw), DIGITS) for name, raw in raws.items()}, labels
+
+
+@pytest.mark.parametrize("rule", METHODS)
+def test_a_judge_of_three_has_every_rule_beside_its_own_each_stream_alone_and_the_best(rule: vote.Method) -> None:
+    judge, scores, labels = voted(rule)
+    assert judge.ensemble.method == rule
+    assert set(judge.rules) == {*METHODS, "best", "a", "b", "c"} - {rule}
+    for name in THREE:
+        alone = judge.rules[name]
+        assert (alone.voters, alone.method, alone.slope) == ((name,), "mean", None)
+        own = judge.streams[name]
+        assert (alone.threshold, alone.doubt_low) == (own.threshold, own.doubt_low)
+    assert max(THREE, key=lambda name: auc(labels, scores[name])) == "b"
+    assert judge.rules["best"] == judge.rules["b"]
+    for method in set(METHODS) - {rule}:
+        assert (judge.rules[method].method, judge.rules[method].voters) == (method, ())
+        assert (judge.rules[method].slope is None) is (method == "mean")
+
+
+@pytest.mark.parametrize("name", [*METHODS, "best", "a"])
+def test_each_rule_has_a_threshold_that_was_chosen_on_its_own_votes(name: str) -> None:
+    judge, scores, labels = voted("mean")
+    rule = judge.rules.get(name, judge.ensemble)
+    found = judge.votes(scores, rule)
+    assert rule.errors.false_fake == pytest.approx(np.mean(found[labels == 0] >= rule.threshold))
+    assert rule.errors.false_real == pytest.approx(np.mean(found[labels == 1] < rule.doubt_low))
+    assert rule.errors.false_fake <= 0.1
+    assert (rule.rows.real, rule.rows.fake) == (100, 100)
+
+
+@pytest.mark.parametrize("rule", METHODS)
+def test_the_rate_that_a_vote_comes_to_stands_beside_the_one_asked_for(rule: vote.Method) -> None:
+    judge, _, _ = voted(rule, fpr=0.08)
+    reached = f"{judge.ensemble.errors.false_fake:.1%} of the real tuning rows were called fake, where 8.0% was asked"
+    assert (reached in judge.ensemble.notes) is (rule != "mean")
+
+
+def test_one_stream_alone_has_no_other_rules() -> None:
+    raws, labels = drawn(1.0, 0.0, 100, 80)
+    judge = calibrate({"a": raws}, labels, {"a": "mean"}, Calibrate())
+    assert judge.rules == {}
+
+
+def test_only_voters_are_among_the_rules() -> None:
+    raws, labels = drawn(1.0, 0.0, 100, 100)
+    three = {"a": raws, "b": drawn(0.5, 1.0, 100, 100, 1)[0], "a-nearest": raws + 1}
+    pools: dict[str, Pool] = dict.fromkeys(three, "mean")
+    judge = calibrate(three, labels, pools, Calibrate(), voters=["a", "b"])
+    assert set(judge.rules) == {"a", "b", "best", "modified_majority", "majority", "plain_mean"}
+
+
+def test_the_best_stream_is_the_one_that_orders_the_rows_it_applies_to_best() -> None:
+    labels = np.array([0, 0, 1, 1])
+    fair, good = np.array([0.1, 0.8, 0.7, 0.9]), np.array([0.4, 0.5, 0.6, 0.7])
+    assert best(labels, {"fair": fair, "good": good}) == "good"
+    # Of equals the first; and rows that a stream does not apply to say nothing against it.
+    assert best(labels, {"one": good, "two": good}) == "one"
+    assert best(labels, {"fair": fair, "some": np.where(np.arange(4) == 1, np.nan, good)}) == "some"
+
+
+@pytest.mark.parametrize("method", ["majority", "modified_majority", "plain_mean"])
+def test_calibrating_a_vote_never_turns_its_winner_round(method: vote.Method) -> None:
+    judge, scores, _ = voted(method)
+    values = cast(method, judge.streams, scores)
+    found = judge.votes(scores)
+    assert np.array_equal(found > 0.5, values > 0.5 + 1e-9)
+    assert np.array_equal(np.argsort(values, kind="stable"), np.argsort(found, kind="stable"))
+    assert judge.ensemble.probability(0.5) == 0.5
+
+
+def test_the_steepness_of_votes_is_the_one_that_fits_them_best() -> None:
+    # Of three votes of four for fake, nine in ten are: logit 2.197 a quarter away from one half.
+    values = np.array([0.75] * 100 + [0.25] * 100)
+    labels = np.array([1] * 90 + [0] * 10 + [0] * 90 + [1] * 10)
+    assert steepness(values, labels) == pytest.approx(np.log(9) / 0.25, rel=1e-2)
+
+
+@pytest.mark.parametrize("rows", [4, 40, 400])
+def test_votes_without_a_fault_are_as_steep_as_so_many_rows_can_tell_and_wrong_ones_hardly_at_all(rows: int) -> None:
+    labels = np.arange(rows) % 2
+    right = labels.astype(np.float64)
+    assert steepness(right, labels) == pytest.approx(2 * np.log(rows + 1), rel=1e-3)
+    # So no score lies nearer to 1 than one row more that is wrong would put it.
+    assert 1 / (1 + np.exp(-steepness(right, labels) / 2)) == pytest.approx(1 - 1 / (rows + 2), abs=1e-3)
+    assert steepness(1 - right, labels) == pytest.approx(1e-2, abs=1e-3)
+
+
+def test_steepness_weighs_the_classes_alike() -> None:
+    values = np.array([0.75] * 100 + [0.25] * 100)
+    labels = np.array([1] * 80 + [0] * 20 + [0] * 90 + [1] * 10)
+    often = np.concatenate([np.arange(200), *[np.flatnonzero(labels == 1)] * 3])
+    assert steepness(values[often], labels[often]) == pytest.approx(steepness(values, labels), rel=1e-2)

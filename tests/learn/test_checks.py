@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from assay.learn.checks import Check, Evidence, checks, show
+from assay.learn.checks import Check, Evidence, checks, correlation, show, together
+from assay.metrics import auc
 
 LABELS = np.arange(80) % 2
 HALF = np.where(np.arange(80) % 4 < 2, 0.1, 0.9)
@@ -99,3 +100,81 @@ def test_the_table_gives_the_remedy_of_failed_signs_only() -> None:
 def test_a_card_can_hold_the_list() -> None:
     first = checks(GOOD, LABELS, SCORES, threshold=0.5, fpr=0.05)[0].to_dict()
     assert first == {"name": SIGNS[0], "on": "tuning rows", "figure": 0.0, "bound": 0.35, "passed": True}
+
+
+# ── streams together ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wrong_on(rows: list[int], count: int = 20) -> Any:
+    """Scores that are right of `count` rows, reals and fakes in turn, but for some."""
+    labels = np.arange(count) % 2
+    return np.where(np.isin(np.arange(count), rows), 0.9 - 0.8 * labels, 0.1 + 0.8 * labels)
+
+
+TRUTH = np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([0, 2, 1, 3], [0, 2, 1, 3]),
+        ([0, 2, 1, 3], [0, 4, 1, 5]),
+        ([0, 2, 1, 3, 5], [4, 6, 8, 7, 9]),
+        ([0, 1], [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_correlation_is_that_of_the_errors_in_each_class(one: list[int], other: list[int]) -> None:
+    found = correlation(TRUTH, wrong_on(one), wrong_on(other))
+    each = []
+    for label in (0, 1):
+        mine = [row for row in range(20) if row % 2 == label]
+        each.append(np.corrcoef(np.isin(mine, one), np.isin(mine, other))[0, 1])
+    assert found == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_streams_that_err_on_the_same_pictures_correlate_by_one_and_on_others_by_less_than_chance() -> None:
+    assert correlation(TRUTH, wrong_on([0, 1]), wrong_on([0, 1])) == pytest.approx(1)
+    assert correlation(TRUTH, wrong_on([0, 1]), wrong_on([2, 3])) < 0
+
+
+def test_a_stream_that_is_always_right_or_always_wrong_of_a_class_says_nothing_of_it() -> None:
+    assert correlation(TRUTH, wrong_on([]), wrong_on([0, 1])) == 0
+    reals = list(range(0, 20, 2))
+    # All reals called fake by both: they agree without looking. Of the fakes they miss the same one.
+    assert correlation(TRUTH, wrong_on([*reals, 1]), wrong_on([*reals, 1])) == pytest.approx(0.5)
+
+
+def test_a_score_of_one_half_says_fake() -> None:
+    half = np.where(TRUTH == 1, 0.5, 0.1)
+    assert correlation(TRUTH, half, wrong_on([0, 1])) == 0
+
+
+def test_a_pair_that_errs_together_is_named_and_no_other() -> None:
+    scores = {"a": wrong_on([0, 1]), "b": wrong_on([0, 1]), "c": wrong_on([4, 9])}
+    found = together(TRUTH, scores, np.mean(list(scores.values()), axis=0))
+    pairs = {check.name: check for check in found[1:]}
+    assert list(pairs) == [f"correlation of errors, {pair}" for pair in ("a and b", "a and c", "b and c")]
+    failed = [check for check in found if not check.passed]
+    assert [check.name for check in failed] == ["correlation of errors, a and b"]
+    assert failed[0].remedy.startswith("a and b are wrong on the same pictures")
+
+
+def test_an_ensemble_that_orders_pictures_worse_than_its_best_stream_is_a_sign() -> None:
+    scores = {"a": wrong_on([0, 2, 1]), "b": wrong_on([4])}
+    gain = together(TRUTH, scores, scores["a"])[0]
+    assert gain.name == "AUC of the vote less that of its best stream, b"
+    assert gain.figure == pytest.approx(auc(TRUTH, scores["a"]) - auc(TRUTH, scores["b"]))
+    assert not gain.passed
+    assert together(TRUTH, scores, wrong_on([]))[0].passed
+    assert together(TRUTH, scores, scores["b"])[0].passed
+
+
+def test_streams_are_compared_on_the_rows_that_all_apply_to() -> None:
+    scores = {"a": wrong_on([0, 1]), "b": wrong_on([0, 1])}
+    vote = wrong_on([])
+    expected = [check.figure for check in together(TRUTH[:12], {k: x[:12] for k, x in scores.items()}, vote[:12])]
+    scores["a"][12:] = np.nan
+    assert [check.figure for check in together(TRUTH, scores, vote)] == pytest.approx(expected)
+    # Where these are of one class there is nothing to compare.
+    scores["b"][TRUTH == 1] = np.nan
+    assert together(TRUTH, scores, vote) == []

@@ -24,6 +24,7 @@ from assay.learn import tiles
 from assay.learn.batches import Batches
 from assay.learn.descend import Data, Machine, Training, descend, learning_rate, tuning_auc, undecayed
 from assay.learn.nn.backbones import build
+from assay.learn.objective import CoDE
 from assay.learn.recipe import Backbone, Crops, Descend, InfoNCE, Optimiser, Recipe, Stream, Tiles
 from assay.types import Sample
 
@@ -286,8 +287,10 @@ def test_a_resumed_run_keeps_the_number_of_steps_it_began_with(
 def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(recipe: Recipe, data: Split) -> None:
     stream, stage, train = recipe.streams[0], recipe.descend("a"), data("train")
     training = Training(stream, stage, CPU, seed=0, total=6)
+    assert isinstance(training.aside, CoDE)
+    layer = training.aside.layer
     with torch.no_grad():
-        training.aside.weight.fill_(math.inf)
+        layer.weight.fill_(math.inf)
     before = weights(training)
     with pytest.raises(RecipeError, match=r"the loss is (nan|inf) at step 0; .*learning_rate"):
         training.advance(Batches(train.store, train.samples, stage, 32, seed=0)[0])
@@ -360,19 +363,21 @@ def test_the_auxiliary_term_rewards_calling_fakes_fake(recipe: Recipe, data: Spl
     batch = Batches(train.store, train.samples, stage, 32, seed=0)[0]
     training = Training(stream, stage, CPU, seed=0, total=6)
     bare = Training(stream, recipe.set(descend__loss__bce=0.0).descend("a"), CPU, seed=0, total=6).loss(batch, 0).item()
+    assert isinstance(training.aside, CoDE)
+    layer = training.aside.layer
     with torch.no_grad():
-        training.aside.weight.zero_()
-        training.aside.bias.fill_(3.0)
+        layer.weight.zero_()
+        layer.bias.fill_(3.0)
         # A layer that calls everything fake is right of one half and wrong of the other.
         expected = (math.log1p(math.exp(3.0)) + math.log1p(math.exp(-3.0))) / 2
         assert training.loss(batch, 0).item() - bare == pytest.approx(expected, abs=1e-4)
         # A small step from fair coin towards the mean fake lowers the term, and one towards the mean real raises it.
-        training.aside.bias.zero_()
-        seen = torch.stack([*training.embed(batch).values()])
+        layer.bias.zero_()
+        seen = torch.stack([*training.embed(batch.views).values()])
         apart = seen[:, 4:].mean(dim=(0, 1)) - seen[:, :4].mean(dim=(0, 1))
         losses = []
         for direction in (apart, -apart):
-            training.aside.weight.copy_(0.01 * direction / apart.norm())
+            layer.weight.copy_(0.01 * direction / apart.norm())
             losses.append(training.loss(batch, 0).item() - bare)
     assert losses[0] < losses[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import OneClassSVM
 
 from assay.errors import ManifestError, RecipeError
+from assay.image.augment import Augment, Transform
 from assay.image.view import View
-from assay.judge.heads import Head, LinearHead, NearestHead, OneClassHead
+from assay.judge.heads import Head, LinearHead, MLPHead, NearestHead, OneClassHead
 from assay.learn.descend import Data
-from assay.learn.fit import Fitted, fit, linear, nearest, one_class
-from assay.learn.recipe import Backbone, Fit, Linear, Nearest, OneClass, Recipe, Stream
+from assay.learn.embed import Kept
+from assay.learn.fit import Fitted, fit, linear, mlp, nearest, one_class
+from assay.learn.recipe import MLP, Backbone, Fit, Linear, Nearest, OneClass, Recipe, Stream
+from assay.metrics import auc
 from assay.types import Label
 
-ALL = (Linear(), Nearest(), OneClass())
+ALL = (Linear(), Nearest(), OneClass(), MLP(hidden=(4,), epochs=2))
 
 
 def drawn(rows: int = 300, width: int = 12, seed: int = 0) -> tuple[Any, Any]:
@@ -44,6 +48,28 @@ def test_the_linear_head_is_scikit_learns_decision_function(settings: dict[str, 
     ).fit(embeddings, labels)
     assert np.allclose(head.raw(embeddings), model.decision_function(embeddings), atol=1e-9)
     assert np.mean(head.raw(embeddings)[labels == 1]) > np.mean(head.raw(embeddings)[labels == 0])
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_targets_that_are_the_labels_give_the_head_of_the_labels(balanced: bool) -> None:
+    embeddings, labels = drawn()
+    settings = Linear(balanced=balanced)
+    hard, soft = linear(embeddings, labels, settings), linear(embeddings, labels, settings, labels.astype(np.float64))
+    # The rows come in another order, which moves the last digits.
+    assert soft.raw(embeddings) == pytest.approx(hard.raw(embeddings), abs=1e-3)
+
+
+def test_a_head_fitted_to_targets_says_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(4000, 3))
+    logits = embeddings @ np.array([1.0, -0.5, 0.0]) + 0.25
+    targets = 1 / (1 + np.exp(-logits))
+    labels = (targets >= 0.5).astype(np.int64)
+    head = linear(embeddings, labels, Linear(C=1e6, balanced=False), targets)
+    assert head.raw(embeddings) == pytest.approx(logits, abs=1e-2)
+    # Labels alone would be told apart without a doubt.
+    hard = linear(embeddings, labels, Linear(C=1e6, balanced=False))
+    assert np.abs(hard.raw(embeddings)).mean() > 10 * np.abs(logits).mean()
 
 
 # ── nearest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +166,45 @@ def test_numbers_that_run_out_of_range_end_in_advice() -> None:
         one_class(embeddings * 1e100, labels, OneClass())
 
 
+# ── perceptron ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def crossed(rows: int = 400, seed: int = 0) -> tuple[Any, Any]:
+    """Embeddings whose label is the exclusive or of two signs, far from 0 and of unlike scales; and the labels."""
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, (rows, 2))
+    around = 2 * signs - 1 + 0.3 * rng.normal(size=(rows, 2))
+    return np.array([100.0, -3.0]) + around * np.array([50.0, 1e-3]), signs[:, 0] ^ signs[:, 1]
+
+
+def test_a_perceptron_learns_an_exclusive_or_that_no_linear_head_can() -> None:
+    embeddings, labels = crossed()
+    fresh, truth = crossed(seed=1)
+    assert auc(truth, mlp(embeddings, labels, MLP(hidden=(16,), learning_rate=1e-2)).raw(fresh)) > 0.99
+    assert auc(truth, linear(embeddings, labels, Linear()).raw(fresh)) < 0.65
+
+
+def test_a_perceptron_is_its_seeds() -> None:
+    embeddings, labels = crossed()
+    settings = MLP(hidden=(8, 4), epochs=3)
+    one, again, other = (mlp(embeddings, labels, settings, seed).raw(embeddings) for seed in (0, 0, 1))
+    assert np.array_equal(one, again)
+    assert not np.allclose(one, other)
+
+
+def test_a_perceptron_has_the_shape_that_its_recipe_says() -> None:
+    embeddings, labels = crossed(40)
+    head = mlp(embeddings, labels, MLP(hidden=(8, 4), epochs=2))
+    assert [layer.shape for layer in head.weights] == [(2, 8), (8, 4), (4, 1)]
+    assert head.width == 2
+
+
+def test_a_perceptron_on_numbers_that_never_change_still_gives_numbers() -> None:
+    embeddings, labels = crossed(40)
+    embeddings[:, 1] = 5.0
+    assert np.isfinite(mlp(embeddings, labels, MLP(epochs=2)).raw(embeddings)).all()
+
+
 # ── a stream's heads ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -163,11 +228,12 @@ def test_all_heads_of_a_stream_are_fitted_on_one_set_of_embeddings(
     recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
 ) -> None:
     found = fitted(recipe.set(a__heads=ALL), data("train"), mean_engine, Fit(stream="a", records=16, altered=1))
-    assert list(found.heads) == ["a", "a-nearest", "a-one_class"]
+    assert list(found.heads) == ["a", "a-nearest", "a-one_class", "a-mlp"]
     expected: dict[str, Head] = {
         "a": linear(found.embeddings, found.labels, Linear()),
         "a-nearest": nearest(found.embeddings, found.labels, Nearest()),
         "a-one_class": one_class(found.embeddings, found.labels, OneClass()),
+        "a-mlp": mlp(found.embeddings, found.labels, MLP(hidden=(4,), epochs=2)),
     }
     for name, head in found.heads.items():
         assert type(head) is type(expected[name])
@@ -224,11 +290,152 @@ def test_a_head_cannot_be_fitted_on_one_class(recipe: Recipe, data: Callable[[st
 
 def test_fitted_heads_come_back_from_their_arrays_as_they_were() -> None:
     embeddings, labels = drawn()
-    made: list[LinearHead | NearestHead | OneClassHead] = [
+    made: list[LinearHead | NearestHead | OneClassHead | MLPHead] = [
         linear(embeddings, labels, Linear()),
+        mlp(embeddings, labels, MLP(epochs=2)),
         nearest(embeddings, labels, Nearest()),
         one_class(embeddings, labels, OneClass()),
     ]
     for head in made:
         again = type(head).from_arrays("a", head.to_arrays("a"))
         assert np.array_equal(again.raw(embeddings), head.raw(embeddings))
+
+
+# ── a teacher ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def taught(data: Data, scores: list[str]) -> Data:
+    rows = [dataclasses.replace(s, groups={"teacher": told}) for s, told in zip(data.samples, scores, strict=True)]
+    return Data(rows, data.store)
+
+
+def test_a_linear_head_is_fitted_to_what_a_teacher_says_and_other_heads_to_labels(
+    recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
+) -> None:
+    train = data("train")
+    scores = np.round(np.random.default_rng(0).uniform(size=len(train.samples)), 3)
+    told, both = taught(train, [str(score) for score in scores]), recipe.set(a__heads=[Linear(), Nearest()])
+    for weight in (1.0, 0.25):
+        found = fitted(both, told, mean_engine, Fit(stream="a", records=16, altered=1, teacher=weight))
+        targets = (1 - weight) * found.labels + weight * scores[found.pictures]
+        expected = linear(found.embeddings, found.labels, Linear(), targets)
+        assert np.array_equal(found.heads["a"].raw(found.embeddings), expected.raw(found.embeddings))
+        by_label = nearest(found.embeddings, found.labels, Nearest())
+        assert np.array_equal(found.heads["a-nearest"].raw(found.embeddings), by_label.raw(found.embeddings))
+    plain = fitted(both, told, mean_engine, Fit(stream="a", records=16, altered=1))
+    assert not np.allclose(plain.heads["a"].raw(plain.embeddings), expected.raw(plain.embeddings))
+
+
+@pytest.mark.parametrize("scores", [["0.5"] * 15 + [""], [""] * 16])
+def test_a_teacher_that_said_nothing_of_some_rows_is_refused(
+    scores: list[str], recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
+) -> None:
+    stage = Fit(stream="a", records=16, altered=0, teacher=0.5)
+    with pytest.raises(ManifestError, match=r"fit\.teacher asks for the column teacher, .* make it with assay distill"):
+        fitted(recipe, taught(data("train"), scores), mean_engine, stage)
+
+
+# ── kept embeddings ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counted:
+    """An engine that counts the views it was shown."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.views = engine, 0
+
+    def run(self, batch: Any) -> Any:
+        self.views += len(batch)
+        return self.engine.run(batch)
+
+
+def refitted(recipe: Recipe, data: Data, engine: Any, folder: Path, upstream: str = "graph", seed: int = 0) -> Fitted:
+    stage, kept = recipe.fit("a"), Kept(folder, "a", upstream)
+    shown = recipe.shown("a")
+    return fit(recipe.streams[0], stage, shown, data.samples, data.store, engine, seed=seed, workers=1, kept=kept)
+
+
+def test_another_head_on_the_same_network_is_fitted_without_running_it(
+    recipe: Recipe, data: Callable[[str], Data], mean_engine: Any, tmp_path: Path
+) -> None:
+    train, engine = data("train"), Counted(mean_engine)
+    first = refitted(recipe, train, engine, tmp_path)
+    assert engine.views == 32
+    again = refitted(recipe, train, engine, tmp_path)
+    other = refitted(recipe.set(a__heads=[Nearest()]), train, engine, tmp_path)
+    assert engine.views == 32
+    assert np.array_equal(again.embeddings, first.embeddings)
+    assert np.array_equal(again.heads["a"].raw(first.embeddings), first.heads["a"].raw(first.embeddings))
+    # What is kept is what a head is fitted on, to the bit.
+    fresh = fit(
+        recipe.streams[0],
+        recipe.fit("a"),
+        recipe.shown("a"),
+        train.samples,
+        train.store,
+        mean_engine,
+        seed=0,
+        workers=1,
+    )
+    assert np.array_equal(other.embeddings, fresh.embeddings)
+    assert np.array_equal(other.pictures, fresh.pictures)
+
+
+GREY = Augment((Transform("ToGray", 1.0, {}),))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"upstream": "another graph"},
+        {"seed": 1},
+        {"fit__altered": 2},
+        {"fit__records": 8},
+        {"descend__alter__max_ops": 2},
+        {"descend__augment": GREY},
+        {"descend__crops__base": 40},
+        {"descend__source_power": 0.5},
+        {"descend__secondary_weight": 2.0},
+        {"a__view__layout": "centre"},
+        {"a__view__size": 24},
+        {"rows": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_embeddings_follow_from_makes_them_anew_and_the_old_ones_go(
+    change: dict[str, Any], recipe: Recipe, data: Callable[[str], Data], mean_engine: Any, tmp_path: Path
+) -> None:
+    train, engine = data("train"), Counted(mean_engine)
+    refitted(recipe, train, engine, tmp_path)
+    (tmp_path / "a.scored.0.npz").write_bytes(b"of tuning rows")
+    (before,) = tmp_path.glob("a.fitted.*.npz")
+    seen, given = engine.views, dict(change)
+    options = {name: given.pop(name) for name in ("upstream", "seed") if name in given}
+    if given.pop("rows", False):
+        other = tuple(sha256[::-1] for sha256 in train.store.sha256)
+        train = Data(train.samples, dataclasses.replace(train.store, sha256=other))
+    refitted(recipe.set(**given), train, engine, tmp_path, **options)
+    assert engine.views > seen
+    (after,) = tmp_path.glob("a.fitted.*.npz")
+    assert after != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [after.name, "a.scored.0.npz"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"a__heads": [Nearest()]},
+        {"a__pool": "top"},
+        {"calibrate__fpr": 0.1},
+        {"descend__optimiser__learning_rate": 1.0},
+        {"fit__teacher": 0.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_embeddings_do_not_follow_from_leaves_them(
+    change: dict[str, Any], recipe: Recipe, data: Callable[[str], Data], mean_engine: Any, tmp_path: Path
+) -> None:
+    engine = Counted(mean_engine)
+    refitted(recipe, data("train"), engine, tmp_path)
+    refitted(recipe.set(**change), data("train"), engine, tmp_path)
+    assert engine.views == 32

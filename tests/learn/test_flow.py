@@ -34,7 +34,9 @@ def stage(recipe: Recipe) -> Descend:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[view], other[view]) for view in one)
+    if one.views.keys() != other.views.keys() or not np.array_equal(one.methods, other.methods):
+        return False
+    return all(np.array_equal(pixels, other.views[view]) for view, pixels in one.views.items())
 
 
 @pytest.mark.parametrize("of", ["table", "index"])
@@ -57,13 +59,13 @@ def test_every_picture_of_a_class_comes_once_an_epoch_over_all_lanes_and_ranks(
 
 def test_a_batch_has_reals_first_and_as_many_fakes(table: Table, stage: Descend) -> None:
     (batch,) = Flow(table, stage, 32, seed=0).stream(0, 1, workers=0)
-    assert {view: pixels.shape for view, pixels in batch.items()} == {
+    assert {view: pixels.shape for view, pixels in batch.views.items()} == {
         "clean": (6, 32, 32, 3),
         "transformed": (6, 32, 32, 3),
         "global": (6, 32, 32, 3),
         "local": (6, 24, 24, 3),
     }
-    rough = np.abs(np.diff(batch["clean"].astype(int), axis=2)).mean(axis=(1, 2, 3))
+    rough = np.abs(np.diff(batch.views["clean"].astype(int), axis=2)).mean(axis=(1, 2, 3))
     assert rough[:PAIRS].max() < rough[PAIRS:].min()
 
 
@@ -95,8 +97,8 @@ def test_pictures_may_be_degraded_on_the_way(table: Table, stage: Descend) -> No
     plain = next(Flow(table, stage, 32, seed=3).stream(0, 1, 0))
     worst = Degrade(probability=1.0, each=1.0, strength=1.0)
     degraded = next(Flow(table, stage.model_copy(update={"degrade": worst}), 32, seed=3).stream(0, 1, 0))
-    assert plain["clean"].shape == degraded["clean"].shape
-    assert not np.array_equal(plain["clean"], degraded["clean"])
+    assert plain.views["clean"].shape == degraded.views["clean"].shape
+    assert not np.array_equal(plain.views["clean"], degraded.views["clean"])
 
 
 def test_sources_cannot_be_weighed_where_every_picture_comes_once(table: Table, stage: Descend) -> None:
@@ -162,5 +164,5 @@ def test_each_frame_of_a_clip_has_its_turn(samples: list[Sample], stage: Descend
     frames[0].save(clip, save_all=True, append_images=frames[1:])
     rows = Table.of([dataclasses.replace(samples[0], place=str(clip)), samples[1]])
     batches = Flow(rows, stage.model_copy(update={"pairs": 1}), 32, seed=0).stream(0, 20, workers=0)
-    levels = {int(batch["clean"][0].mean()) // 100 for batch in batches}
+    levels = {int(batch.views["clean"][0].mean()) // 100 for batch in batches}
     assert levels == {0, 1, 2}

@@ -152,7 +152,7 @@ def test_the_same_import_may_be_run_again_and_another_not_over_it(
     import_weights("code24", place, rows, imported.out, settings=SETTINGS)
     assert len(ran) == 1
     with pytest.raises(RecipeError, match="holds a run with another recipe"):
-        import_weights("code24", place, rows, imported.out, settings={"fit.records": 8})
+        import_weights("code24", place, rows, imported.out, settings={"code.view.layout": "grid"})
     with pytest.raises(RecipeError, match="holds a run with another seed"):
         import_weights("code24", place, rows, imported.out, settings=SETTINGS, seed=3)
 

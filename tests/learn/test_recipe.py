@@ -15,8 +15,10 @@ from assay.image.align import Align
 from assay.image.alter import OPERATIONS, T
 from assay.image.view import View
 from assay.learn.recipe import (
+    MLP,
     Calibrate,
     Crops,
+    CrossEntropy,
     Fit,
     InfoNCE,
     Linear,
@@ -24,6 +26,7 @@ from assay.learn.recipe import (
     OneClass,
     Recipe,
     Shown,
+    SupCon,
     Tiles,
     find,
     names,
@@ -92,6 +95,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -
         ("descend.crops.base", "96", 96),
         ("descend.crops.local_area", "[0.1, 0.2]", (0.1, 0.2)),
         ("descend.loss.halves", '["fake"]', ("fake",)),
+        ("descend.loss", '{"kind": "sup_con", "views": 3}', SupCon(views=3)),
+        ("descend.loss", '{"kind": "cross_entropy", "teacher": 0.5}', CrossEntropy(teacher=0.5)),
+        ("descend.loss", '{"temperature": 0.2}', InfoNCE(temperature=0.2)),
+        ("descend.secondary_weight", "0.25", 0.25),
         ("descend.align", "null", None),
         ("descend.align", "{}", Align()),
         ("descend.align.quality", "[70, 80]", (70, 80)),
@@ -106,6 +113,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -
         ("code.heads.one_class.gamma", "scale", "scale"),
         ("code.heads.one_class.gamma", "0.25", 0.25),
         ("code.heads.one_class", '{"nu": 0.2}', OneClass(nu=0.2)),
+        ("code.heads", '[{"kind": "mlp", "hidden": [8, 4]}]', (MLP(hidden=(8, 4)),)),
         ("code.heads", '[{"kind": "nearest"}, {"kind": "linear"}]', (Nearest(), Linear())),
         ("code.backbone.name", "test_vit", "test_vit"),
         ("code.backbone.name", "16", "16"),
@@ -115,6 +123,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -
         ("code.view.layout", "centre", "centre"),
         ("code.pool", "top", "top"),
         ("calibrate.fpr", "0.01", 0.01),
+        ("calibrate.rule", "majority", "majority"),
+        ("derive", '["augment"]', ("augment",)),
+        ("fit.teacher", "0.5", 0.5),
         ("fit.altered", "2", 2),
         ("fit.shown.tiles.side", "64", 64),
         ("fit.shown.decode", "always", "always"),
@@ -125,7 +136,8 @@ def test_every_kind_of_field_is_set_from_the_text_of_a_command_line(
     recipe: Recipe, place: str, text: str, value: Any
 ) -> None:
     def read(of: Recipe) -> Any:
-        part: Any = {**{stage.stage: stage for stage in of.stages}, "code": of.stream("code"), "summary": of.summary}
+        part: Any = {stage.stage: stage for stage in of.stages} | {"code": of.stream("code")}
+        part |= {"summary": of.summary, "derive": of.derive}
         for name in place.split("."):
             if isinstance(part, tuple):
                 part = {item.kind: item for item in part}
@@ -157,6 +169,11 @@ def test_every_kind_of_field_is_set_from_the_text_of_a_command_line(
         ("descend.crops.global_area", "[1, 0.4]", "0 < low <= high <= 1"),
         ("descend.loss.halves", "[]", "at least 1 item"),
         ("descend.loss.halves", '["both"]', "input should be 'real' or 'fake'"),
+        ("descend.loss", '{"kind": "supcon"}', "'info_nce', 'sup_con', 'cross_entropy'"),
+        ("descend.loss", '{"kind": "sup_con", "views": 1}', "greater than or equal to 2"),
+        ("descend.loss", '{"kind": "sup_con", "halves": ["fake"]}', "extra inputs are not permitted"),
+        ("descend.secondary_weight", "0", "greater than 0"),
+        ("calibrate.rule", "vote", "'mean', 'plain_mean', 'majority' or 'modified_majority'"),
         ("descend.alter.operations", '["blurr"]', "cannot set descend.alter.operations.*no operation called 'blurr'"),
         ("descend.align.quality", "[90, 10]", r"cannot set descend.align.quality.*quality \(90, 10\) does not hold"),
         ("code.view.size", "4", "greater than or equal to 8"),
@@ -231,6 +248,25 @@ def test_a_recipe_comes_back_from_json_as_it_was(name: str, size: Any) -> None:
     found = find(name, size)
     assert Recipe.model_validate_json(found.model_dump_json()) == found
     assert Recipe.model_validate(json.loads(json.dumps(found.model_dump(mode="json")))) == found
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.2, "multi_scale": 0.0}])
+def test_a_recipe_from_before_there_were_other_losses_has_codes(recipe: Recipe, settings: dict[str, Any]) -> None:
+    told = recipe.set(descend__loss=InfoNCE(**settings)).model_dump(mode="json")
+    del told["stages"][0]["loss"]["kind"]
+    for read in (Recipe.model_validate(told), Recipe.model_validate_json(json.dumps(told))):
+        assert read.descend("code").loss == InfoNCE(**settings)
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(), SupCon(), CrossEntropy()])
+@pytest.mark.parametrize("head", [Linear(), Nearest(), OneClass(), MLP()])
+def test_what_is_written_without_defaults_still_tells_which_part_it_is(recipe: Recipe, loss: Any, head: Any) -> None:
+    changed = recipe.set(descend__loss=loss, code__heads=[head])
+    bare = changed.model_dump(mode="json", exclude_defaults=True)
+    # The first of each are what a recipe has where it says nothing.
+    assert bare["stages"][0].get("loss", {"kind": "info_nce"}) == {"kind": loss.kind}
+    assert bare["streams"][0].get("heads", [{"kind": "linear"}]) == [{"kind": head.kind}]
+    assert Recipe.model_validate(bare) == changed
 
 
 def test_a_recipe_is_frozen_and_refuses_unknown_fields(recipe: Recipe) -> None:

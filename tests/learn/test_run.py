@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assay.data.table import Table
 from assay.errors import ManifestError, RecipeError
-from assay.learn.recipe import Recipe
+from assay.learn.recipe import MLP, InfoNCE, Linear, Nearest, OneClass, Recipe, SupCon
 from assay.learn.rows import described, labels_of, learning_rows
 from assay.learn.run import Run, claim
 from assay.types import Label, Sample
@@ -75,6 +76,96 @@ def test_a_field_at_its_default_makes_no_other_key(run: Run, recipe: Recipe, row
     assert Run.of(Recipe.model_validate(bare), rows, 0).key == Run.of(said, rows, 0).key == run.key
 
 
+def test_parts_that_have_nothing_but_their_kind_to_tell_make_keys_of_their_own(
+    recipe: Recipe, rows: dict[str, Table]
+) -> None:
+    losses = [Run.of(recipe.set(descend__loss=loss), rows, 0).key for loss in (InfoNCE(), SupCon())]
+    assert len(set(losses)) == 2
+    heads = [Run.of(recipe.set(a__heads=[head]), rows, 0).key for head in (Linear(), Nearest(), OneClass(), MLP())]
+    assert len(set(heads)) == 4
+
+
+@pytest.mark.parametrize("group", ["secondary", "teacher"])
+def test_which_rows_are_secondary_and_what_a_teacher_said_makes_the_run(
+    group: str, run: Run, recipe: Recipe, rows: dict[str, Table]
+) -> None:
+    marked = rows["train"].with_column(group, ["1", *[""] * 15])
+    other = Run.of(recipe, rows | {"train": marked}, 0)
+    assert other.differences(run) == ["manifest"]
+    assert other.key != run.key
+    # What says nothing of any row makes no other run.
+    assert Run.of(recipe, rows | {"train": rows["train"].with_column(group, [""] * 16)}, 0) == run
+
+
+HEADS_ALONE: list[dict[str, Any]] = [
+    {"a__heads": [Nearest(), Linear()]},
+    {"a__heads__linear__C": 1.0},
+    {"a__pool": "top"},
+    {"fit__records": 8},
+    {"fit__altered": 0},
+    {"calibrate__rule": "majority"},
+    {"calibrate__fpr": 0.1},
+]
+"""What leaves the networks as they are."""
+
+
+@pytest.mark.parametrize("change", HEADS_ALONE, ids=lambda change: next(iter(change)))
+def test_other_heads_on_the_same_networks_are_taken_up_and_only_what_hangs_on_heads_is_removed(
+    change: dict[str, Any], run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
+) -> None:
+    assert claim(tmp_path, run, resume=True) is False
+    for name in ("a.checkpoint.safetensors", "a.best.safetensors", "a.epochs.jsonl"):
+        (tmp_path / name).write_text("left")
+    for name in ("bundle", "graphs", "tiles", "embeddings", "separation"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("left")
+    other = Run.of(recipe.set(**change), rows, 0)
+    assert claim(tmp_path, other, resume=True) is True
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.best.safetensors",
+        "a.checkpoint.safetensors",
+        "a.epochs.jsonl",
+        "embeddings",
+        "run.json",
+        "separation",
+        "tiles",
+    ]
+    # The folder holds the other run now.
+    assert claim(tmp_path, other, resume=True) is False
+    assert Run.model_validate_json((tmp_path / "run.json").read_bytes()).differences(other) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"descend__loss__temperature": 0.2},
+        {"descend__secondary_weight": 2.0},
+        {"descend__patience": 2},
+        {"derive": ["augment"]},
+        {"a__view__size": 40},
+        {"a__backbone__front": "pixels"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_networks_are_refused_with_whatever_heads(
+    change: dict[str, Any], run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
+) -> None:
+    claim(tmp_path, run, resume=True)
+    (tmp_path / "graphs").mkdir()
+    for recipe_of in (recipe.set(**change), recipe.set(**change, fit__records=8)):
+        with pytest.raises(RecipeError, match="holds a run with another recipe"):
+            claim(tmp_path, Run.of(recipe_of, rows, 0), resume=True)
+    assert (tmp_path / "graphs").exists()
+
+
+def test_other_heads_on_other_rows_are_refused(
+    run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
+) -> None:
+    claim(tmp_path, run, resume=True)
+    with pytest.raises(RecipeError, match="holds a run with another recipe and seed"):
+        claim(tmp_path, Run.of(recipe.set(fit__records=8), rows, 1), resume=True)
+
+
 def test_a_recipe_that_a_card_tells_is_known_again(recipe: Recipe) -> None:
     told = json.loads(recipe.model_dump_json(exclude={"expects"}))
     assert Run.told(told, recipe)
@@ -107,7 +198,7 @@ def test_beginning_anew_removes_what_the_run_left_and_nothing_else(run: Run, tmp
     claim(tmp_path, run, resume=True)
     for name in ("a.checkpoint.safetensors", "a.best.safetensors", "a.epochs.jsonl", "notes.txt"):
         (tmp_path / name).write_text("left")
-    for name in ("bundle", "graphs", "tiles"):
+    for name in ("bundle", "graphs", "tiles", "embeddings", "separation"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("left")
     other = run.model_copy(update={"seed": 1})

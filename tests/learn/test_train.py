@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 import assay
-from assay.errors import RecipeError
+from assay.data.index import Index
+from assay.errors import ManifestError, RecipeError
 from assay.image.view import View
 from assay.judge import bundle
 from assay.learn.nn.backbones import build
 from assay.learn.recipe import (
     Backbone,
     Calibrate,
+    CrossEntropy,
     Fit,
     Linear,
     Nearest,
@@ -131,4 +134,88 @@ def test_streams_that_would_have_one_name_in_the_bundle_are_refused_before_any_w
     stages = [*frozen.stages, Fit(stream="a-linear")]
     with pytest.raises(RecipeError, match="a, a-linear, a-one_class, a-linear; rename a stream"):
         made(frozen.set(streams=[*frozen.streams, other], stages=stages), samples, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ── what is trained on ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What a descent is given; it ends there, as if it were interrupted."""
+    given: list[dict[str, Any]] = []
+
+    def descend(stream: Any, stage: Any, train: Any, tune: Any, *_: Any, **options: Any) -> Any:
+        given.append({"train": train.samples, "tune": tune.samples} | options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("assay.learn.train.descend", descend)
+    return given
+
+
+def second(samples: list[Sample]) -> list[Sample]:
+    """Four of the pictures under a source of their own, without splits."""
+    return [dataclasses.replace(sample, source="second", split="", origin="") for sample in samples[:4]]
+
+
+@pytest.mark.parametrize("decode", ["once", "always"])
+@pytest.mark.parametrize("derive", [(), ("augment",)])
+def test_secondary_rows_and_copies_are_descended_on_and_nothing_but_the_first_set_is_tuned_on(
+    decode: str,
+    derive: tuple[str, ...],
+    recipe: Recipe,
+    samples: list[Sample],
+    begun: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    asked = recipe.set(descend__decode=decode, derive=derive)
+    with pytest.raises(KeyboardInterrupt):
+        made(asked, samples, tmp_path / "out", secondary=second(samples))
+    (given,) = begun
+    # Of ten reals, five get a copy.
+    count = 16 + 4 + (5 if derive else 0)
+    descended = given["train"] if decode == "once" else [s for s in given["flow"].data if s.split == "train"]
+    assert len(descended) == count
+    marked = [sample for sample in descended if sample.groups.get("secondary") == "1"]
+    assert {sample.source for sample in marked} == {"second"}
+    assert len(marked) >= 4
+    assert [sample.place for sample in given["tune"]] == [s.place for s in samples if s.split == "tune"]
+
+
+def test_shards_have_no_secondary_set_beside_them_and_nothing_is_derived_from_them(
+    recipe: Recipe, samples: list[Sample], index: Index, tmp_path: Path
+) -> None:
+    given: Any = index
+    with pytest.raises(RecipeError, match="shards cannot have a secondary data set beside them; give a manifest"):
+        made(recipe, given, tmp_path / "out", secondary=second(samples))
+    with pytest.raises(RecipeError, match=r"shards cannot be derived from \(augment\); .*set derive to \[\]"):
+        made(recipe.set(derive=["augment"]), given, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("field", ["fit.teacher", "descend.loss.teacher"])
+def test_a_teacher_that_said_nothing_of_some_rows_is_refused_before_any_work(
+    field: str, recipe: Recipe, samples: list[Sample], begun: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"fit__teacher": 0.5}
+    if field != "fit.teacher":
+        changes = {"descend__loss": CrossEntropy(teacher=0.5)}
+    told = [dataclasses.replace(sample, groups={"teacher": "0.5"}) for sample in samples]
+    for rows in (samples, [dataclasses.replace(told[0], groups={}), *told[1:]]):
+        with pytest.raises(ManifestError, match=rf"{field} asks for the column teacher, .* make it with assay distill"):
+            made(recipe.set(**changes), rows, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    # Tuning rows need no teacher.
+    taught = [row if row.split == "train" else dataclasses.replace(row, groups={}) for row in told]
+    with pytest.raises(KeyboardInterrupt):
+        made(recipe.set(**changes), taught, tmp_path / "out")
+    assert len(begun) == 1
+
+
+def test_a_secondary_row_without_a_label_is_refused_before_any_work(
+    recipe: Recipe, samples: list[Sample], tmp_path: Path
+) -> None:
+    rows = [dataclasses.replace(second(samples)[0], label=None), *second(samples)[1:]]
+    with pytest.raises(ManifestError, match="no label"):
+        made(recipe, samples, tmp_path / "out", secondary=rows)
     assert not (tmp_path / "out").exists()

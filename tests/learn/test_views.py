@@ -9,7 +9,8 @@ import pytest
 
 from assay.image.align import Align
 from assay.image.alter import T
-from assay.learn.recipe import Crops, Descend
+from assay.image.augment import Augment, Transform
+from assay.learn.recipe import Crops, CrossEntropy, Descend, SupCon
 from assay.learn.views import draw, names, random_crop, random_region, resized_crop, sized
 from assay.types import Pixels
 
@@ -44,7 +45,7 @@ def test_every_picture_gives_four_views_of_the_asked_size(
     stage: Descend, size: int, local: int, shape: tuple[int, int]
 ) -> None:
     views = draw(noise(*shape), stage, size, np.random.default_rng(0))
-    assert tuple(views) == names(Crops())
+    assert tuple(views) == names(PAPER)
     for name, pixels in views.items():
         side = local if name == "local" else size
         assert pixels.shape == (side, side, 3)
@@ -55,7 +56,7 @@ def test_every_picture_gives_four_views_of_the_asked_size(
 def test_the_same_chance_gives_the_same_views_and_another_gives_others(stage: Descend) -> None:
     tile = noise(150, 150)
     first, again, other = (draw(tile, stage, 64, np.random.default_rng(seed)) for seed in (5, 5, 6))
-    for name in names(Crops()):
+    for name in names(PAPER):
         assert np.array_equal(first[name], again[name])
         assert not np.array_equal(first[name], other[name])
 
@@ -156,10 +157,48 @@ def test_a_picture_may_have_several_local_views_each_of_its_own_place() -> None:
 def test_views_that_are_not_to_be_altered_go_without_operations() -> None:
     stripes = T(max_ops=1, size=64, resize=None, crop="random", operations=("greyscale",))
     alone = {"alter": stripes, "crops": Crops(base=96, local=32, altered=("local",))}
-    grey = dict.fromkeys(names(Crops()), 0)
+    grey = dict.fromkeys(names(PAPER), 0)
     for seed in range(12):
         views = draw(noise(120, 120), NATIVE.model_copy(update=alone), 64, np.random.default_rng(seed))
         for name, pixels in views.items():
             grey[name] += bool((np.ptp(pixels, axis=2) <= 2).all())
     assert grey["local"] > 0
     assert grey["transformed"] == grey["global"] == grey["clean"] == 0
+
+
+# ── other losses than CoDE's ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("loss", [SupCon(views=2), SupCon(views=5), CrossEntropy(views=1)])
+def test_other_losses_get_views_by_number_each_drawn_for_itself(loss: SupCon | CrossEntropy) -> None:
+    stage = NATIVE.model_copy(update={"loss": loss})
+    views = draw(noise(150, 150), stage, 64, np.random.default_rng(0))
+    assert tuple(views) == names(stage) == tuple(f"view {number}" for number in range(1, loss.views + 1))
+    assert {pixels.shape for pixels in views.values()} == {(64, 64, 3)}
+    assert len({pixels.tobytes() for pixels in views.values()}) == loss.views
+    again = draw(noise(150, 150), stage, 64, np.random.default_rng(0))
+    assert all(np.array_equal(pixels, again[name]) for name, pixels in views.items())
+
+
+def test_the_views_of_one_picture_are_cut_from_one_region() -> None:
+    plain = T(max_ops=0, size=64, resize=None, crop="random")
+    stage = NATIVE.model_copy(update={"loss": SupCon(), "align": None, "alter": plain})
+    tile = noise(300, 300)
+    for seed in range(5):
+        region = random_region(tile, 96, np.random.default_rng(seed))
+        views = draw(tile, stage, 64, np.random.default_rng(seed))
+        assert all(lies_in(pixels, region) for pixels in views.values())
+
+
+def test_online_augmentation_comes_to_every_view_of_other_losses_and_to_codes_altered_ones() -> None:
+    always = Augment((Transform("ToGray", 1.0, {}),))
+    plain = T(max_ops=0, size=64, resize=None, crop="random")
+    stage = NATIVE.model_copy(update={"augment": always, "align": None, "alter": plain})
+
+    def grey(of: Descend) -> list[str]:
+        views = draw(noise(120, 120), of, 64, np.random.default_rng(0))
+        return [name for name, pixels in views.items() if (np.ptp(pixels, axis=2) == 0).all()]
+
+    assert grey(stage.model_copy(update={"loss": SupCon(views=3)})) == ["view 1", "view 2", "view 3"]
+    assert grey(stage) == ["transformed", "global", "local"]
+    assert grey(stage.model_copy(update={"augment": None})) == []

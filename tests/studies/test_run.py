@@ -10,15 +10,21 @@ from xml.etree import ElementTree
 
 import pytest
 
+import assay
+from assay import studies
 from assay.data.table import Table
 from assay.errors import RecipeError
-from assay.learn.recipe import Recipe
+from assay.judge import bundle
+from assay.learn.batches import TEACHER
+from assay.learn.recipe import Recipe, find
+from assay.learn.rows import learning_rows
+from assay.learn.run import Run
 from assay.studies import output, run
 from assay.studies import table as tables
 from assay.studies.result import Result
 from assay.studies.rows import few
 from assay.studies.run import Report
-from assay.studies.study import Arm, Study
+from assay.studies.study import DEFAULT, Arm, Study
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +249,161 @@ def test_studies_that_share_a_folder_train_what_they_have_in_common_once(
     # What training took is known though this study did not train it.
     assert mine.cost == theirs.cost
     assert mine.cost.cpu_seconds is not None
+
+
+@pytest.fixture(scope="module")
+def school(recipe: Recipe) -> Study:
+    """A teacher of two streams that vote, a student of it, and one that never comes to be trained."""
+    first, stages = recipe.streams[0], recipe.stages
+    of_b = [stage.model_copy(update={"stream": "b"}) for stage in stages[:2]]
+    teacher = recipe.set(
+        streams=(first, first.model_copy(update={"name": "b"})), stages=(*stages[:2], *of_b, stages[2])
+    )
+    small = {
+        "student__backbone__name": "trace_cnn",
+        "student__backbone__fields": dict(first.backbone.fields),
+        "descend__tiles": recipe.descend("a").tiles,
+        "descend__pairs": 4,
+        "fit__records": 20,
+        "calibrate__fpr": 0.25,
+    }
+    return Study(
+        name="school",
+        question="what is left of the vote?",
+        arms=(
+            Arm("full", "two that vote", base=teacher),
+            Arm("student", "taught", base="distilled", changes=small, teacher="full"),
+            Arm("other", "taught as well", base="distilled", changes=small | {"fit__records": 8}, teacher="full"),
+        ),
+        heads=(DEFAULT, "mean", "a", "b"),
+        streams=("a", "b"),
+        conditions=("clean",),
+        embedding=True,
+        fairness=True,
+        by="domain",
+    )
+
+
+def test_a_teacher_is_trained_once_judges_once_and_its_students_are_taught_by_it(
+    school: Study, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[str, dict[str, Any]] = {}
+    judged: list[list[str]] = []
+    real, judging = run.train, assay.Detector.judge_many
+
+    def train(recipe: Recipe, rows: Table, home: Path, **options: Any) -> Path:
+        assert options["name"] not in trained
+        trained[options["name"]] = {"recipe": recipe, "rows": rows, "home": home, **options}
+        if options["name"] == "other-0":
+            raise RecipeError("not trained here")
+        return real(recipe, rows, home, **options)
+
+    def judge(self: assay.Detector, places: Any, **options: Any) -> Any:
+        judged.append(list(places))
+        return judging(self, places, **options)
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(assay.Detector, "judge_many", judge)
+    out, shared = tmp_path / "out", tmp_path / "shared"
+    report = run.run(school, table, out, views=32, workers=0, device="cpu", shared=shared)
+    assert report.missing == {"other": "not trained here"}
+    assert list(trained) == ["full-0", "student-0", "other-0"]
+    # Once for both students: every training picture and no other.
+    train_places = [sample.place for sample in table if sample.split == "train"]
+    assert judged == [train_places]
+    assert (out / "full" / "seed-0" / "taught.csv").exists()
+
+    teacher = assay.load(trained["full-0"]["home"] / bundle.MADE, device="cpu")
+    full, student = trained["full-0"], trained["student-0"]
+    assert full["teacher"] is None
+    assert TEACHER not in full["rows"].columns
+    for each in (student, trained["other-0"]):
+        assert each["teacher"].sha256 == teacher.sha256
+        cells = dict(zip(each["rows"].column("path").tolist(), each["rows"].column(TEACHER).tolist(), strict=True))
+        assert {place for place, cell in cells.items() if cell} == set(train_places)
+        assert float(cells[train_places[3]]) == teacher.judge(train_places[3]).score
+        # Views as large as the teacher's first, not as the recipe has them.
+        assert each["recipe"].streams[0].view.size == 32
+        assert each["recipe"].descend("student").crops.base == 37
+    untaught = Run.of(student["recipe"], learning_rows(table), 0).key
+    keys = [each["home"].name for each in trained.values()]
+    assert len({*keys, untaught}) == 4
+    card = bundle.read(student["home"] / bundle.MADE).card
+    assert card.training["teacher"] == {"name": "full-0", "version": "1", "sha256": teacher.sha256}
+
+    mine, theirs = report.results["full"][0], report.results["student"][0]
+    assert set(mine.scores) == {DEFAULT, "mean", "a", "b"}
+    assert set(theirs.scores) == {DEFAULT}
+    assert [row.place for row in theirs.rows] == [sample.place for sample in table if sample.split == "test"]
+    assert (list(mine.embedding), list(theirs.embedding)) == (["a", "b"], ["student"])
+    assert (out / "student" / "seed-0" / "embedding" / "student.label.svg").exists()
+    assert set(mine.thresholds) == set(mine.scores)
+    assert mine.thresholds["a"] == teacher.rules.streams["a"].threshold
+    found = output.write(report, out, "assay study school", rounds=20)
+    text = tables.text(found)
+    for title in ("streams whose errors correlate", "the embedding of the test rows", "errors at the detector's own"):
+        assert title in text
+    told = json.loads((out / "report.json").read_text())
+    assert len(told["fairness"]) == 5
+    # Taken up again nothing is trained or judged: what is there is there.
+    trained.clear()
+    judged.clear()
+    again = run.run(school, table, out, views=32, only=("student",), workers=0, device="cpu", shared=shared)
+    assert again.results == report.results
+    assert (trained, judged) == ({}, [])
+
+
+def test_a_student_alone_has_its_teacher_trained_first(
+    school: Study, table: Table, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    def train(recipe: Recipe, rows: Table, home: Path, **options: Any) -> Path:
+        begun.append(home)
+        raise RecipeError("no such network")
+
+    monkeypatch.setattr(run, "train", train)
+    report = run.run(school, table, out, views=32, only=("student",), workers=0)
+    assert begun == [out / "full" / "seed-0"]
+    # What keeps the teacher from being trained keeps the student from being taught.
+    assert report.missing["student"] == "no such network"
+
+
+@pytest.mark.parametrize(("base", "size"), [("dfcon25", 128), ("dfcon25:pocket", 64)])
+def test_students_of_dfcon_see_what_its_first_stream_sees(
+    table: Table, out: Path, base: str, size: int, pretended: list[tuple[str, Recipe, Table]]
+) -> None:
+    run.run(studies.find("dfcon25-distill"), table, out, base=base, views=960, workers=0)
+    recipes = {arm: recipe for arm, recipe, _ in pretended}
+    assert len(recipes) == 5
+    assert recipes["full"].stream("maxvit").view.size == size
+    for arm, recipe in recipes.items():
+        if arm == "full":
+            continue
+        assert recipe.streams[0].view.size == size != find("distilled").streams[0].view.size
+        assert recipe.descend("student").crops.base == round(size * 8 / 7)
+        # The same number of views as the three networks together.
+        assert run.budget.length(recipe) == 960 // (2 * recipe.descend("student").pairs)
+    assert recipes["mobilenet"].descend("student").loss != recipes["mobilenet-labels"].descend("student").loss
+    assert recipes["trace"].streams[0].backbone.name == "trace_cnn"
+
+
+def test_arms_without_a_value_are_made_for_each_arm_where_the_study_says_so(
+    study: Study, table: Table, out: Path, pretended: list[tuple[str, Recipe, Table]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "FEWEST", 5)
+    both = dataclasses.replace(study, arms=study.arms[:2], leave="generator", leave_each=True)
+    run.run(both, table, out, views=160, workers=0)
+    noted = {arm: (recipe, rows) for arm, recipe, rows in pretended}
+    values = ("bars", "dots")
+    assert list(noted) == [
+        *("full", "wide"),
+        *(name for value in values for name in (f"without-{value}", f"wide-without-{value}")),
+    ]
+    for value in values:
+        recipe, rows = noted[f"wide-without-{value}"]
+        assert recipe.descend("a").pairs == 8
+        assert not [row for row in rows if row.generator == value and row.split in ("train", "tune")]
 
 
 def test_another_base_and_column_make_another_study(

@@ -19,8 +19,8 @@ ALL = studies.studies()
 ARMS = [(study, arm) for study in ALL.values() for arm in study.arms]
 
 
-def test_codes_ten_are_there() -> None:
-    assert [name.removeprefix("code24-") for name in ALL] == [
+def test_codes_ten_and_dfcons_five_are_there() -> None:
+    assert [name.removeprefix("code24-") for name in ALL if name.startswith("code24-")] == [
         "ablation",
         "heads",
         "crops",
@@ -31,6 +31,13 @@ def test_codes_ten_are_there() -> None:
         "foundation",
         "domains",
         "backbone",
+    ]
+    assert [name.removeprefix("dfcon25-") for name in list(ALL)[10:]] == [
+        "ensemble",
+        "separation",
+        "manifold",
+        "fairness",
+        "distill",
     ]
 
 
@@ -45,8 +52,9 @@ def test_every_arm_is_a_recipe_that_holds(study: Study, arm: Arm, size: str) -> 
     recipe = arm.recipe(size, {arm.weights: "w.safetensors"} if arm.weights else {})  # type: ignore[arg-type]
     assert re.fullmatch(r"[A-Za-z0-9.-]+", arm.name)
     assert bool(arm.weights) == (recipe.streams[0].backbone.weights == "w.safetensors")
-    assert arm.frozen == recipe.frozen("code")
-    recipe.fit("code")
+    for stream in recipe.streams:
+        assert arm.frozen == recipe.frozen(stream.name)
+        recipe.fit(stream.name)
     recipe.calibrate()
     # An arm differs from the others of its study.
     others = [a.recipe(size, {a.weights: "o.safetensors"} if a.weights else {}) for a in study.arms if a is not arm]  # type: ignore[arg-type]
@@ -93,6 +101,51 @@ def test_arms_start_from_another_recipe_by_name_and_keep_one_of_their_own(recipe
     assert (locals_["full"], locals_["local-64-of-224"], locals_["local-224-of-224"]) == (32, 18, 64)
 
 
+def test_over_another_recipe_only_what_starts_where_the_first_arm_does_starts_there(recipe: Recipe) -> None:
+    arms = (
+        Arm("full", "", base="dfcon25"),
+        Arm("student", "", base="distilled", teacher="full"),
+        Arm("bce", "", base="dfcon25"),
+        Arm("labels", "", base="distilled:labels", teacher="full"),
+        Arm("own", "", base=recipe),
+    )
+    study = Study("s", "?", arms)
+    assert [arm.base for arm in study.over("dfcon25:pocket").arms] == [
+        "dfcon25:pocket",
+        "distilled",
+        "dfcon25:pocket",
+        "distilled:labels",
+        recipe,
+    ]
+    # Nothing else of an arm changes, and a study that starts from a recipe as it is stays as it is.
+    assert study.over("x").over("dfcon25") == study
+    assert Study("s", "?", arms[4:]).over("dfcon25").arms == arms[4:]
+
+
+@pytest.mark.parametrize("base", ["dfcon25", "dfcon25:pocket"])
+@pytest.mark.parametrize("size", ["small", "paper"])
+@pytest.mark.parametrize(
+    "study", [study for study in ALL.values() if study.name.startswith("dfcon25")], ids=lambda s: s.name
+)
+def test_dfcons_studies_hold_over_its_small_networks_too(study: Study, size: str, base: str) -> None:
+    over = study.over(base)
+    assert {arm.base for arm in over.arms if not arm.teacher} == {base}
+    recipes = [arm.recipe(size) for arm in over.arms]  # type: ignore[arg-type]
+    for number, recipe in enumerate(recipes):
+        assert recipe not in recipes[:number]
+        for stream in recipe.streams:
+            recipe.shown(stream.name)
+            recipe.fit(stream.name)
+        recipe.calibrate()
+    assert [stream.name for stream in recipes[0].streams] == ["maxvit", "coatnet", "eva02"]
+    if base == "dfcon25:pocket":
+        assert recipes[0].stream("maxvit").view.size == 64
+    for arm, recipe in zip(over.arms, recipes, strict=True):
+        assert bool(arm.teacher) == (recipe.streams[0].name == "student")
+        assert not arm.teacher or over.arm(arm.teacher) == over.arms[0]
+        assert set(over.streams) <= {stream.name for stream in recipe.streams}
+
+
 def test_another_column_breaks_figures_down_and_is_left_out_where_one_is() -> None:
     heads, unseen = (ALL[name].by_column("family") for name in ("code24-heads", "code24-unseen"))
     assert (heads.by, heads.leave) == ("family", "")
@@ -116,3 +169,37 @@ def test_values_left_out_become_arms_with_names_of_their_own(study: Study) -> No
     assert [arm.name for arm in made.arms[3:]] == ["without-SD-1.4", "without-SD-1.4-2", "without-unnamed"]
     assert [arm.without for arm in made.arms[3:]] == ["SD 1.4", "SD/1.4", "…"]
     assert all(arm.paper == "" for arm in made.arms[3:])
+
+
+def test_each_arm_loses_each_value_where_that_is_asked_for() -> None:
+    study = ALL["dfcon25-manifold"]
+    made = study.with_left_out(["SD 1.4", "SD/1.4", "unified"])
+    assert made.arms[:2] == study.arms
+    assert [(arm.whole, arm.without) for arm in made.arms[2:]] == [
+        (whole, value) for value in ("SD 1.4", "SD/1.4", "unified") for whole in ("full", "unified")
+    ]
+    names = [arm.name for arm in made.arms]
+    assert names == [
+        *("full", "unified", "without-SD-1.4", "unified-without-SD-1.4", "without-SD-1.4-2"),
+        *("unified-without-SD-1.4-2", "without-unified", "unified-without-unified"),
+    ]
+    assert len(set(names)) == len(names)
+    for arm in made.arms[2:]:
+        whole = made.arm(arm.whole)
+        assert arm.recipe() == whole.recipe()
+        assert arm.paper == ""
+        assert arm.what == f"{whole.what}, trained without generator {arm.without}"
+
+
+def test_the_first_arm_alone_loses_values_where_nothing_else_is_asked_for(study: Study) -> None:
+    made = dataclasses.replace(study, leave="generator").with_left_out(["dots"])
+    assert [(arm.name, arm.whole, arm.what) for arm in made.arms[3:]] == [
+        ("without-dots", "full", "trained without generator dots")
+    ]
+
+
+def test_arms_that_lose_something_never_take_the_name_of_an_arm_that_is_there(recipe: Recipe) -> None:
+    arms = (Arm("a", "", base=recipe), Arm("without-x", "", base=recipe), Arm("a-without-x", "", base=recipe))
+    made = Study("s", "?", arms, leave="generator", leave_each=True).with_left_out(["x", "x."])
+    names = [arm.name for arm in made.arms]
+    assert len(set(names)) == len(names) == 9

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from assay import studies
 from assay.studies import figure, published
 from assay.studies import table as tables
 from assay.studies.result import Cost, Result, Row
@@ -155,6 +156,7 @@ def test_what_was_left_out_has_a_column_each_beside_the_arm_that_met_it(report: 
     text = tables.text(tables.tables(given, rounds=20))
     header, unseen, seen, paper = lines(text, "without transforms: balanced accuracy")[:4]
     assert [cell.strip() for cell in header][3:6] == ["sdxl (n 6)", "odd (n 6)", "average"]
+    assert [line[0].strip() for line in (unseen, seen)] == ["left out", "seen (all)"]
     # Three of four reals and one of two fakes; then all.
     assert [cell.strip().split()[0] for cell in unseen][3:6] == ["62.5", "100.0", "81.2"]
     assert [cell.strip().split()[0] for cell in seen][3:6] == ["100.0", "100.0", "100.0"]
@@ -162,6 +164,67 @@ def test_what_was_left_out_has_a_column_each_beside_the_arm_that_met_it(report: 
     # The arm that never met sdxl is compared on reals and sdxl, not on what it did meet.
     _, compared, *_ = lines(text, "against the first")
     assert [cell.strip().split()[0] for cell in compared][4::2] == ["-37.5", "6"]
+
+
+def test_each_arm_that_lost_something_stands_above_the_arm_that_it_is_a_copy_of(report: Callable[..., Report]) -> None:
+    whole = Study(
+        name="s",
+        question="unseen?",
+        arms=(Arm("all", "all"), Arm("other", "other")),
+        heads=("linear",),
+        conditions=("clean",),
+        leave="generator",
+        leave_each=True,
+    ).with_left_out(["sdxl", "odd"])
+    given = report(
+        whole,
+        {"all": RIGHT, "other": WRONG, "without-sdxl": WRONG, "without-odd": RIGHT, "other-without-odd": RIGHT},
+        {"other-without-sdxl": "not yet run"},
+    )
+    _, *told = lines(tables.text(tables.tables(given, rounds=20)), "without transforms: balanced accuracy")
+    found = {line[0].strip(): [cell.strip().split()[0] for cell in line[3:6]] for line in told[:4]}
+    # On sdxl: three of four reals and one of two fakes; on odd: three of four reals and both fakes.
+    assert found == {
+        "left out (all)": ["62.5", "100.0", "81.2"],
+        "seen (all)": ["100.0", "100.0", "100.0"],
+        "left out (other)": ["–", "100.0", "100.0"],
+        "seen (other)": ["62.5", "87.5", "75.0"],
+    }
+    # An average of one cell is told as such.
+    assert told[2][5].strip() == "100.0 of 1"
+
+
+def test_dfcons_published_figure_stands_beside_the_arm_that_repeats_it_and_nowhere_else(
+    report: Callable[..., Report],
+) -> None:
+    told = 0
+    for study in studies.studies().values():
+        if not study.name.startswith("dfcon25-"):
+            continue
+        given = report(study, {arm.name: RIGHT for arm in study.arms})
+        each = {head: dict.fromkeys(study.conditions, RIGHT) for head in study.heads}
+        results = {
+            name: tuple(result.model_copy(update={"scores": each}) for result in found)
+            for name, found in given.results.items()
+        }
+        found = tables.tables(dataclasses.replace(given, results=results), rounds=0)
+        text, marked = tables.text(found), tables.markdown(found)
+        cells = [line.split() for line in text.splitlines() if "95.8" in line]
+        assert [line[:4] for line in cells] == [["DFCon", "modified_majority", "paper", "95.83"]] * len(cells)
+        assert marked.count("95.83") == len(cells)
+        if study.name != "dfcon25-ensemble":
+            assert cells == []
+            assert tables.to_dict(found)["paper"] == []
+            continue
+        told += len(cells)
+        block = next(part for part in text.split("\n\n") if "95.83" in part)
+        assert block.startswith("without transforms")
+        assert "the validation set of DFWild-Cup" in block
+        assert [row["values"] for row in tables.to_dict(found)["paper"]] == [{"overall": 95.83}]
+        # Under its own head's line, not the first one's.
+        mine = [line.split()[:3] for line in block.splitlines() if line.startswith("  full")]
+        assert ["full", "modified_majority", "ours"] in mine
+    assert told == 1
 
 
 def test_conditions_with_numbers_become_curves(report: Callable[..., Report]) -> None:

@@ -82,6 +82,7 @@ def distill(
         for name, recipe in recipes.items():
             for key, value in changes.items():
                 recipe = recipe.with_field(key, value)
+            distilling.tried(recipe)
             recipes[name] = recipe
         taught = distilling.taught(rows, loaded, folder / TAUGHT)
         for name, recipe in recipes.items():

@@ -178,9 +178,9 @@ def read(folder: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{JUDGE} has rules for {', '.join(strangers)} heads, the card none of them", kind="invalid")
     for kind, rule in judge.alternatives.items():
         having = {stream.name for stream in card.streams if stream.head.kind == kind}
-        if strangers := sorted(set(rule.voters) - having):
+        if others := sorted(set(rule.voters) - having):
             raise BundleError(
-                f"{JUDGE}: the rule for {kind} heads asks for votes of {', '.join(strangers)}, which have another head",
+                f"{JUDGE}: the rule for {kind} heads asks for votes of {', '.join(others)}, which have another head",
                 kind="invalid",
             )
     return Bundle(place, card, judge, heads, seen)

@@ -100,12 +100,14 @@ class StreamRule(Bar):
     def plain(self, scores: npt.ArrayLike) -> Floats:
         """P(fake) as the head itself has it, before calibration: sigmoid(raw), from calibrated scores of any shape.
 
-        Scores of 0 and 1 are taken as half of the last digit that scores have: what lies beyond was rounded away.
+        Scores of 0 and 1 are taken as half of the last digit that scores have: what lies beyond was rounded away. NaN
+        stays NaN.
         """
         edge = 10.0**-DIGITS / 2
         score = np.clip(np.asarray(scores, np.float64), edge, 1 - edge)
         raw = (np.log(score) - np.log1p(-score) - self.offset) / self.slope
-        before: Floats = np.exp(-np.logaddexp(0.0, -raw))
+        with np.errstate(invalid="ignore"):
+            before: Floats = np.exp(-np.logaddexp(0.0, -raw))
         return before
 
     def score(self, raws: npt.ArrayLike) -> float:

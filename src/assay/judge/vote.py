@@ -8,6 +8,10 @@
 
 Source: DFCon (arXiv 2501.16704) names a "modified majority voting" and does not say what it is. *Ours*: the rule above,
 and the number that stands for a vote: the share of fake votes, pictures of one share ordered by their mean.
+
+With such a rule the modified majority has the same winner as the mean, always. Where the majority stands, its votes are
+more, and surer on average, than the others', so they pull the mean to their side of one half; where it does not stand,
+the mean decides. What differs is the order of pictures, and with it thresholds and AUC: agreement comes first.
 """
 
 from __future__ import annotations

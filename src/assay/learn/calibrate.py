@@ -118,6 +118,8 @@ def calibrate(
         rules[name] = rule.model_copy(update={"threshold": choice.threshold, "doubt_low": choice.doubt_low})
 
     def together(names: Collection[str], method: vote.Method = stage.rule) -> EnsembleRule:
+        # One stream alone has nothing to vote on.
+        method = method if len(names) > 1 else "mean"
         return _together(method, rules, {name: scores[name] for name in names}, labels, stage)
 
     voting = tuple(voters) or tuple(rules)

@@ -143,9 +143,14 @@ def together(labels: Labels, scores: Mapping[str, Floats], vote: Floats) -> list
         labels: of tuning rows, (n,), 1 = fake.
         scores: of each stream, calibrated, (n,), NaN where it does not apply.
         vote: of all together, (n,).
+
+    Returns:
+        The signs on the rows that all streams apply to; none where these are not of both classes.
     """
     everywhere = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
     truth = labels[everywhere]
+    if len(np.unique(truth)) < 2:
+        return []
     alone = {name: auc(truth, mine[everywhere]) for name, mine in scores.items()}
     best = max(alone, key=lambda name: alone[name])
     found = [

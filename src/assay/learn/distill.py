@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +21,17 @@ import numpy as np
 
 from assay.data import manifest
 from assay.data.table import Table
-from assay.errors import ManifestError
+from assay.errors import ManifestError, RecipeError
 from assay.judge.detector import Detector
 from assay.learn.batches import TEACHER
+from assay.learn.nn.backbones import build
 from assay.learn.progress import Progress
 from assay.learn.recipe import Recipe, find
 from assay.types import Failure, Label
 
 RECIPE = "distilled"
 _SHOWN = 20
+_SLUG = re.compile(r"[^A-Za-z0-9._]+")
 
 
 def taught(rows: Table, teacher: Detector, file: Path, *, workers: int = 2) -> Table:
@@ -50,7 +53,9 @@ def taught(rows: Table, teacher: Detector, file: Path, *, workers: int = 2) -> T
     note = file.with_suffix(".json")
     key = {"teacher": teacher.sha256, "rows": _key(rows)}
     if file.exists() and note.exists() and json.loads(note.read_bytes()) == key:
-        return manifest.read(file, check=False)
+        kept = manifest.read(file, check=False)
+        # All else is taken from the rows as they are: the pictures may have moved since, and their groups have changed.
+        return rows.with_column("split", kept.column("split")).with_column(TEACHER, kept.column(TEACHER))
     mine = np.flatnonzero(rows.column("split") == "train")
     places = rows.column("path")[mine].tolist()
     scores, problems = np.full(len(rows), "", dtype=object), []
@@ -66,9 +71,8 @@ def taught(rows: Table, teacher: Detector, file: Path, *, workers: int = 2) -> T
             progress.step()
     if problems:
         shown = "\n  ".join(problems[:_SHOWN])
-        raise ManifestError(
-            f"{len(problems)} training pictures cannot be judged; take them out of the manifest:\n  {shown}", problems
-        )
+        count = "1 training picture" if len(problems) == 1 else f"{len(problems)} training pictures"
+        raise ManifestError(f"{count} cannot be judged; leave them out of the manifest:\n  {shown}", problems)
     table = rows.with_column("split", splits.astype(str)).with_column(TEACHER, scores.astype(str))
     left = Counter(table.labels[table.column("split") == "train"].tolist())
     for label in Label:
@@ -106,11 +110,34 @@ def seeing(recipe: Recipe, side: int) -> Recipe:
     return recipe.set(**changes)
 
 
+def tried(recipe: Recipe) -> None:
+    """Make the networks of a recipe once, so that one that cannot be made is told of before a teacher judges.
+
+    Raises:
+        RecipeError: no such network, or none for views of this size.
+    """
+    for stream in recipe.streams:
+        build(stream.backbone, stream.view.size)
+
+
 def folders(students: Sequence[str]) -> dict[str, str]:
-    """A folder's name for each student; names differ."""
-    return {
-        student: "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in student) for student in students
-    }
+    """A folder's name for each student, safe on every system and as part of a detector's name.
+
+    Raises:
+        RecipeError: two students would share one.
+    """
+    found: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for student in dict.fromkeys(students):
+        found[student] = folder = _SLUG.sub("-", student).strip("-.") or "student"
+        # There are file systems that know no capitals.
+        other = taken.setdefault(folder.casefold(), student)
+        if other != student:
+            raise RecipeError(
+                f"the students {other} and {student} would share the folder {folder}; teach one of them in a FOLDER of "
+                "its own"
+            )
+    return found
 
 
 def _key(rows: Table) -> str:

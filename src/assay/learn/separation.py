@@ -6,6 +6,7 @@ says so at once, on tuning rows, with a t-SNE picture to look at.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.text import Text
 from assay.learn.descend import Data, Training, embeddings_of
 from assay.measure.gather import Embedding
 from assay.measure.overview import overview
+from assay.metrics import Interval
 
 FOLDER = "separation"
 """In a run's folder, what is written here."""
@@ -35,7 +37,7 @@ def look(training: Training, tune: Data, folder: Path, console: Console) -> dict
         folder: made where it is missing.
 
     Returns:
-        For the card: the figures, and whether the classes overlap.
+        For the card: the figures, None where rows are too few for one, and whether the classes lie apart.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = training.stream.name
@@ -44,7 +46,7 @@ def look(training: Training, tune: Data, folder: Path, console: Console) -> dict
     view = overview(part, folder, title=f"{name} after training", most=MOST, seed=training.seed, rounds=ROUNDS)
     figures = view.figures
     told = ", ".join(
-        f"{what} {figures.metrics[key].value:.3f} ({figures.metrics[key].low:.3f} to {figures.metrics[key].high:.3f})"
+        _words(what, figures.metrics[key])
         for key, what in (("probe_auc", "linear probe AUC"), ("silhouette_label", "silhouette of the label"))
     )
     console.print(Text(f"\n{name}: embedding of {len(vectors)} tuning rows: {told}"))
@@ -60,8 +62,18 @@ def look(training: Training, tune: Data, folder: Path, console: Console) -> dict
     if view.drawn:
         console.print(Text(f"  t-SNE: {', '.join(str(folder / file) for file in view.files if file.endswith('.svg'))}"))
     return {
-        "overlap": round(figures.metrics["overlap"].value, 4),
-        "probe_auc": round(figures.metrics["probe_auc"].value, 4),
-        "silhouette_label": round(figures.metrics["silhouette_label"].value, 4),
+        **{key: _number(figures.metrics[key]) for key in ("overlap", "probe_auc", "silhouette_label")},
         "separated": not figures.overlapping,
     }
+
+
+def _words(what: str, found: Interval) -> str:
+    if math.isnan(found.value):
+        return f"{what} not known from so few rows"
+    within = "" if math.isnan(found.low) else f" ({found.low:.3f} to {found.high:.3f})"
+    return f"{what} {found.value:.3f}{within}"
+
+
+def _number(found: Interval) -> float | None:
+    """As a card can hold it, which knows no NaN."""
+    return None if math.isnan(found.value) else round(found.value, 4)

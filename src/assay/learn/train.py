@@ -33,7 +33,7 @@ import assay
 from assay.data import remote
 from assay.data.index import Index
 from assay.data.table import Table, concatenated
-from assay.errors import RecipeError
+from assay.errors import ManifestError, RecipeError
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
 from assay.judge.detector import Detector
@@ -42,7 +42,8 @@ from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, HeadKind
 from assay.judge.seen import Seen
 from assay.learn import checks, separation, tiles
-from assay.learn.calibrate import calibrate, raw_scores
+from assay.learn.batches import TEACHER
+from assay.learn.calibrate import BEST, METHODS, calibrate, raw_scores
 from assay.learn.checks import Check, Evidence
 from assay.learn.descend import CHECKPOINT_SECONDS, PROBE_ROWS, Data, Machine, Training, descend
 from assay.learn.embed import Kept, embed
@@ -52,7 +53,7 @@ from assay.learn.flow import Flow
 from assay.learn.hold import Memory, held, remember, rows_of
 from assay.learn.nn.backbones import Trunk, build
 from assay.learn.prepare import derived, with_secondary
-from assay.learn.recipe import Backbone, Fit, Recipe, Shown, Stream
+from assay.learn.recipe import Backbone, CrossEntropy, Descend, Fit, Recipe, Shown, Stream
 from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import described, labels_of, learning_rows
 from assay.learn.run import Run, claim
@@ -166,6 +167,8 @@ def train(
     names = [name for stream in recipe.streams for name in stream.named]
     if len(set(names)) < len(names):
         raise RecipeError(f"two streams of the bundle would have one name: {', '.join(names)}; rename a stream")
+    if taken := sorted(set(names) & {*METHODS, BEST}):
+        raise RecipeError(f"a rule of the vote has the name of a stream: {', '.join(taken)}; rename the stream")
     calibration = recipe.calibrate()
     settings = Settings(
         out,
@@ -195,10 +198,12 @@ def train(
         raise RecipeError(
             f"shards cannot be derived from ({', '.join(recipe.derive)}); give a manifest, or set derive to []"
         )
+    _check_taught(recipe, rows["train"])
     if claim(out, Run.of(recipe, rows, seed), resume=resume):
         console.print("the networks are trained already; heads are fitted anew", highlight=False)
     if recipe.derive:
         rows = derived(rows, recipe.derive, settings.cache, seed=seed, workers=workers)
+    if recipe.derive or secondary is not None:
         source = concatenated(list(rows.values()))
     if far:
         rows["tune"] = held(source, rows["tune"], "tune", settings.cache, seed=seed)
@@ -235,7 +240,10 @@ def train(
             for stream, raws in part.raws.items()
             if stream in judge.voting
         }
-        signs[TOGETHER] = checks.together(labels, votes, judge.votes(votes))
+        # No vote comes of pictures that no stream applies to.
+        some = np.isfinite(np.stack(list(votes.values()))).any(axis=0)
+        votes = {stream: scores[some] for stream, scores in votes.items()}
+        signs[TOGETHER] = checks.together(labels[some], votes, judge.votes(votes))
         console.print("\n[bold]the streams together[/]", highlight=False)
         checks.show(signs[TOGETHER], console)
     card = Card(
@@ -265,6 +273,18 @@ def train(
     )
     console.print(f"wrote {folder}", highlight=False)
     return folder
+
+
+def _check_taught(recipe: Recipe, train: Table) -> None:
+    """Raises ManifestError where a stage asks for a teacher's scores and a training row has none."""
+    asked = ["fit.teacher" for stage in recipe.stages if isinstance(stage, Fit) and stage.teacher]
+    losses = [stage.loss for stage in recipe.stages if isinstance(stage, Descend)]
+    asked += ["descend.loss.teacher" for loss in losses if isinstance(loss, CrossEntropy) and loss.teacher]
+    if asked and (TEACHER not in train.groups or (train.column(TEACHER) == "").any()):
+        raise ManifestError(
+            f"{asked[0]} asks for the column {TEACHER}, and training rows have none; make it with assay distill, or "
+            f"set {asked[0]} to 0"
+        )
 
 
 def _learn(

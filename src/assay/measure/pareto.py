@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.judge.sink import printable
-from assay.measure.report import NAMES, Block
+from assay.measure.report import NAMES, Block, escaped, line
 from assay.measure.scatter import COLOURS
 from assay.measure.tradeoff import Row, Tradeoff
 from assay.metrics import Interval
@@ -145,16 +145,16 @@ def markdown(found: Tradeoff, level: int = 2) -> str:
     Args:
         level: of the headings, 1 to 6.
     """
-    parts = [_escaped(counts(found))]
+    parts = [escaped(counts(found))]
     for block in blocks(found):
         lines = [
-            f"{'#' * level} {_escaped(block.title)}",
+            f"{'#' * level} {escaped(block.title)}",
             "",
-            _line(block.columns),
-            _line(["---", *["---:"] * (len(block.columns) - 1)]),
-            *(_line([_escaped(cell) for cell in row]) for row in block.rows),
+            line(block.columns),
+            line(["---", *["---:"] * (len(block.columns) - 1)]),
+            *(line([escaped(cell) for cell in row]) for row in block.rows),
         ]
-        parts.append("\n".join(lines + (["", _escaped(block.note)] if block.note else [])))
+        parts.append("\n".join(lines + (["", escaped(block.note)] if block.note else [])))
     return "\n\n".join(parts) + "\n"
 
 
@@ -214,11 +214,11 @@ def _panel(
     body.append(_text(left + SIDE / 2, TOP + HEIGHT + 42, what, "middle"))
     best = [points[number] for number in front([point.cost for point in points], [point.auc.value for point in points])]
     if best:
-        line = [f"{across(best[0].cost):.1f},{up(best[0].auc.value):.1f}"]
+        steps = [f"{across(best[0].cost):.1f},{up(best[0].auc.value):.1f}"]
         for before, after in itertools.pairwise(best):
-            line += [f"{across(after.cost):.1f},{up(value):.1f}" for value in (before.auc.value, after.auc.value)]
-        line.append(f"{left + SIDE:.1f},{up(best[-1].auc.value):.1f}")
-        body.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="#888888" stroke-dasharray="4 3"/>')
+            steps += [f"{across(after.cost):.1f},{up(value):.1f}" for value in (before.auc.value, after.auc.value)]
+        steps.append(f"{left + SIDE:.1f},{up(best[-1].auc.value):.1f}")
+        body.append(f'<polyline points="{" ".join(steps)}" fill="none" stroke="#888888" stroke-dasharray="4 3"/>')
     taken: list[tuple[float, float, float]] = []
     for point in points:
         x, y, colour = across(point.cost), up(point.auc.value), colours[point.name]
@@ -287,18 +287,6 @@ def _share(found: Interval) -> str:
 
 def _plain(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:.3g}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _escaped(cell: str) -> str:
-    """A cell whose text cannot break the table or become markup."""
-    cell = printable(" ".join(cell.split()))
-    for sign in "\\`*_[]<>|#":
-        cell = cell.replace(sign, f"\\{sign}")
-    return cell
 
 
 def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:

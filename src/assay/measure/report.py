@@ -84,20 +84,20 @@ def markdown(evaluation: Evaluation, level: int = 2) -> str:
     Args:
         level: of the headings, 1 to 6.
     """
-    parts = [f"**{_escaped(heading(evaluation))}**", _escaped(counts(evaluation))]
+    parts = [f"**{escaped(heading(evaluation))}**", escaped(counts(evaluation))]
     for block in blocks(evaluation):
         lines = [
-            f"{'#' * level} {_escaped(block.title)}",
+            f"{'#' * level} {escaped(block.title)}",
             "",
-            _line(block.columns),
-            _line(["---", *["---:"] * (len(block.columns) - 1)]),
-            *(_line([_escaped(cell) for cell in row]) for row in block.rows),
+            line(block.columns),
+            line(["---", *["---:"] * (len(block.columns) - 1)]),
+            *(line([escaped(cell) for cell in row]) for row in block.rows),
         ]
         if block.note:
-            lines += ["", _escaped(block.note)]
+            lines += ["", escaped(block.note)]
         parts.append("\n".join(lines))
     if listed := troubles(evaluation):
-        parts.append("\n".join([f"{'#' * level} without a score", "", *(f"- {_escaped(line)}" for line in listed)]))
+        parts.append("\n".join([f"{'#' * level} without a score", "", *(f"- {escaped(each)}" for each in listed)]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -278,7 +278,8 @@ def _both(interval: Interval | None, name: str) -> str:
     return _value(interval, name) + within
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table, of cells that are escaped already."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -287,7 +288,7 @@ def _printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
     """A cell whose text cannot break the table or become markup."""
     cell = _printable(" ".join(cell.split()))
     for sign in "\\`*_[]<>|#":

@@ -1,4 +1,4 @@
-"""t-SNE: an embedding on a plane, to look at. The only module here that uses scikit-learn (extra "measure").
+"""t-SNE: an embedding on a plane, to look at. It uses scikit-learn (extra "measure"), as `manifold` does.
 
 van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008. Neighbourhoods are kept; distances between
 clusters, and their sizes, mean nothing.

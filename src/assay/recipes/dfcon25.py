@@ -57,6 +57,13 @@ SMALL: Mapping[str, str] = {
 }
 """The smallest of each family: 7.3, 10.3 and 5.5 M."""
 
+THIN: Mapping[str, Mapping[str, Any]] = {
+    "maxvit": {"embed_dim": [32, 64, 96], "depths": [1, 1, 1], "stem_width": [8, 16], "transformer_rel_pos_dim": 64},
+    "coatnet": {"embed_dim": [32, 64, 96, 128], "depths": [1, 1, 2, 1], "stem_width": 16},
+    "eva02": {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3},
+}
+"""Fields that shrink these further, below 0.6 M each, for views of 64 px."""
+
 
 def _descend(stream: str) -> Descend:
     return Descend(
@@ -76,7 +83,7 @@ def _descend(stream: str) -> Descend:
 
 RECIPE = Recipe(
     name="dfcon25",
-    summary="DFCon: supervised contrastive learning on MaxViT, CoAtNet and EVA-02, perceptrons, modified majority vote",
+    summary="DFCon: supervised contrastive learning on MaxViT, CoAtNet and EVA-02, perceptrons, majority vote",
     derive=("augment",),
     streams=tuple(
         Stream(name=name, view=View(size=224, layout="centre"), backbone=Backbone(name=network), heads=(MLP(),))
@@ -131,6 +138,17 @@ def _pocket() -> Recipe:
     )
 
 
+def _thin() -> Recipe:
+    """Networks of the three families so small that a study of many arms ends within two hours of a core."""
+    changes: dict[str, Any] = {}
+    for name, fields in THIN.items():
+        backbone = Backbone(name=SMALL[name], fields=dict(fields))
+        changes |= {f"{name}__backbone": backbone, f"{name}__view": View(size=64, layout="grid", across=3)}
+    return RECIPE.set(
+        summary="DFCon under very small networks of its families and views of 64 px, for studies", **changes
+    )
+
+
 COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "focal": ("the contrastive loss weighed by how hard an anchor is, gamma 2", {"descend__loss__focal": 2.0}),
     "unified": ("fakes drawn to fakes of other methods alone", {"descend__loss__unified": True}),
@@ -142,6 +160,6 @@ COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Variants of stage 1: what each is, and what it changes."""
 
-VARIANTS = {"pocket": _pocket()} | {
+VARIANTS = {"pocket": _pocket(), "thin": _thin()} | {
     name: RECIPE.set(summary=f"DFCon, {what}", **changes) for name, (what, changes) in COMPARED.items()
 }

@@ -62,12 +62,13 @@ def _at(look: Mapping[str, Any], place: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> str:
-    values = [cell["value"] for cell in cells if cell.get("value") is not None]
-    if not values:
+    there = [cell for cell in cells if cell.get("value") is not None]
+    if not there:
         return NONE
+    values = [cell["value"] for cell in there]
     if len(values) > 1:
         return f"{np.mean(values):.3f} ±{np.std(values, ddof=1):.3f}"
-    low, high = cells[0].get("low"), cells[0].get("high")
+    low, high = there[0].get("low"), there[0].get("high")
     return f"{values[0]:.3f}" + ("" if low is None or high is None else f" ({low:.3f}–{high:.3f})")
 
 
@@ -148,11 +149,9 @@ def errors(report: Report, scores: Mapping[Series, Scores]) -> Block | None:
         for condition in report.study.conditions:
             for one, other in itertools.combinations(report.study.streams, 2):
                 pair = [scores.get(Series(arm.name, name, condition)) for name in (one, other)]
-                if pair[0] is None or pair[1] is None:
+                values = [] if pair[0] is None or pair[1] is None else _correlations(pair[0], pair[1])
+                if not values:
                     continue
-                values = [
-                    correlation(pair[0].labels, *both) for both in zip(pair[0].values, pair[1].values, strict=True)
-                ]
                 spread = f" ±{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
                 mean = float(np.mean(values))
                 told = "they err together" if mean > CORRELATED else ""
@@ -165,3 +164,12 @@ def errors(report: Report, scores: Mapping[Series, Scores]) -> Block | None:
         tuple(rows),
         note=f"of being wrong at one half, within each class; above {CORRELATED:g} a stream adds little to the other",
     )
+
+
+def _correlations(one: Scores, other: Scores) -> list[float]:
+    """Of each seed, on the rows to which both streams apply; none where there are no such rows of a class."""
+    shared = set(one.places) & set(other.places)
+    one, other = (part.where(np.array([place in shared for place in part.places])) for part in (one, other))
+    if len(set(one.labels.tolist())) < 2:
+        return []
+    return [correlation(one.labels, *both) for both in zip(one.values, other.values, strict=True)]

@@ -26,6 +26,16 @@ HEADS = {
 
 CONDITIONS = {"without": "clean", "with": "transforms", "": ""}
 
+PICTURES = MappingProxyType(
+    {
+        "seen": "D3, one real to four fakes",
+        "ablation": "D3, one real to four fakes",
+        "unseen": "eleven generators",
+        "validation": "the validation set of DFWild-Cup",
+    }
+)
+"""What the figures of a table were taken on."""
+
 SAME = MappingProxyType({"df-if": "deepfloyd-if", "sd-xl": "sdxl"})
 """The paper's names of generators where `assay.data.layouts` has others."""
 

@@ -151,7 +151,8 @@ def heads_of(folder: Path, wanted: Sequence[str]) -> dict[str, Detector]:
         options |= {name: {"vote": name} for name in (read.judge.ensemble.method, *read.judge.rules)}
     chosen = [name for name in wanted if name in options]
     if not chosen:
-        raise RecipeError(f"{folder} holds {', '.join(options)} and none of the heads asked for: {', '.join(wanted)}")
+        held = ", ".join(name for name in options if name != DEFAULT)
+        raise RecipeError(f"{folder} holds {held} and none of the heads asked for: {', '.join(wanted)}")
     return {name: assay.load(folder, **options[name]) for name in chosen}
 
 

@@ -171,14 +171,15 @@ def _paper_shape(tables: Tables, condition: str) -> Block:
                 rows.append((arm.name, head, OURS, *told, _auc(mine["auc"])))
         for cell, (name, head) in _published(tables, condition):
             if name == arm.name:
-                told = [f"{cell.values[column]:.1f}" if column in cell.values else NONE for column in columns]
+                told = [_fact(cell.values[column]) if column in cell.values else NONE for column in columns]
                 rows.append((cell.model, head, PAPER, *told, NONE))
     titles = [f"{name} (n {sizes[name]})" if name in sizes else name for name in columns]
     return Block(
         f"{WORDS[condition]}: accuracy at one half, %",
         ("arm", "head", "whose", *titles, "AUC"),
         tuple(rows),
-        note="paper: other pictures (D3, one real to four fakes) and far longer training; beside ours, not against it"
+        note=f"paper: other pictures ({published.PICTURES[study.table]}) and far longer training; "
+        "beside ours, not against it"
         if cells
         else "",
     )
@@ -225,9 +226,9 @@ def _left_out(tables: Tables, condition: str) -> Block:
         cells = published.of(study.table, study.arms[0].paper, head, "") if study.table else None
         if cells is not None and condition == study.conditions[0]:
             extra = [name for name in cells.values if name not in (*values, "average")]
-            told_paper = [f"{cells.values[name]:.1f}" if name in cells.values else NONE for name in values]
-            rest = [f"{cells.values[name]:.1f}" for name in extra]
-            rows.append((cells.model, head, PAPER, *told_paper, f"{cells.values['average']:.1f}", *rest))
+            told_paper = [_fact(cells.values[name]) if name in cells.values else NONE for name in values]
+            rest = [_fact(cells.values[name]) for name in extra]
+            rows.append((cells.model, head, PAPER, *told_paper, _fact(cells.values["average"]), *rest))
     width = 3 + len(values) + 1 + len(extra)
     padded = tuple((*row, *[NONE] * (width - len(row))) for row in rows)
     sizes = _unseen_sizes(tables, condition)
@@ -459,6 +460,11 @@ def _groups(tables: Tables) -> tuple[list[str], dict[str, int]]:
 def _percent(cell: Figure | None, whole: bool = False) -> str:
     """93.1, and where the whole is asked for its interval and spread: 93.1 (90.2–95.4) ±1.1."""
     return _shown(cell, whole, lambda value: f"{100 * value:.1f}")
+
+
+def _fact(value: float) -> str:
+    """A published cell with the digits that it was published with, one at least."""
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
 
 
 def _auc(cell: Figure) -> str:

@@ -86,7 +86,7 @@ def build(backbone: Backbone, size: int) -> Trunk:
         try:
             hub = backbone.pretrained and not backbone.weights
             network = timm.create_model(backbone.name, pretrained=hub, **fields)
-        except (OSError, RuntimeError, TypeError) as error:
+        except (AssertionError, LookupError, OSError, RuntimeError, TypeError) as error:
             raise RecipeError(
                 f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
                 "and set backbone.weights to its path"

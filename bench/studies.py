@@ -9,7 +9,7 @@ figures of all of them, which the docs are written from; each study's folder has
 The studies run side by side, one thread each. Every arm of a study is given the same number of views, or the same
 processor time where networks or views differ. The networks are small variants of the recipes: CoDE's ViT-Tiny at 224 px
 takes nine steps in the minutes that an arm has here. DFCon's vote is studied on the small networks of each family
-(pocket), losses on smaller ones still (thin), without augmented copies, which each other set of rows would need anew.
+(pocket), losses on one much smaller (thin), without augmented copies, which each other set of rows would need anew.
 
 The manifest is the given one with two columns more, and fewer tuning rows of the largest sources:
 
@@ -89,11 +89,14 @@ RATE = ("--set", "descend.optimiser.learning_rate=0.003", "--set", "fit.records=
 PLAIN = ("--set", "derive=[]")
 """Without augmented copies."""
 
-POCKET: dict[str, Any] = {"base": "dfcon25:pocket", "views": 28_800}
-"""100 steps of each of three networks, 24 pairs, two views of each picture."""
+POCKET: dict[str, Any] = {"base": "dfcon25:pocket", "views": 23_040}
+"""80 steps of each of three networks, 24 pairs, two views of each picture."""
 
-THIN: dict[str, Any] = {"base": "dfcon25:thin", "views": 43_200}
-"""150 steps of each."""
+THIN: dict[str, Any] = {"base": "dfcon25:thin", "views": 28_800}
+"""300 steps of one network."""
+
+FEW = ("--set", "fit.records=2000")
+"""Pictures that perceptrons are fitted on: as many of each class."""
 
 PLANS: dict[str, tuple[Job, ...]] = {
     "code24": (
@@ -109,10 +112,15 @@ PLANS: dict[str, tuple[Job, ...]] = {
         Job("code24-crops", 1, (*RATE, *arms("full", "local-224-of-224", "one-to-one"))),
     ),
     "dfcon25": (
-        Job("dfcon25-ensemble", 3, **POCKET),
-        Job("dfcon25-manifold", 1, (*PLAIN, *arms("full", "unified", "without-gan", "unified-without-gan")), **THIN),
-        Job("dfcon25-separation", 1, PLAIN, **THIN),
-        Job("dfcon25-fairness", 3, by="domain", **POCKET),
+        Job("dfcon25-ensemble", 3, FEW, **POCKET),
+        Job(
+            "dfcon25-manifold",
+            1,
+            (*FEW, *PLAIN, *arms("full", "unified", "without-gan", "unified-without-gan")),
+            **THIN,
+        ),
+        Job("dfcon25-separation", 1, (*FEW, *PLAIN), **THIN),
+        Job("dfcon25-fairness", 3, FEW, by="domain", **POCKET),
     ),
 }
 """Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""

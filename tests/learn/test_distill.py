@@ -152,6 +152,7 @@ def test_rows_are_judged_once_for_a_teacher_and_anew_for_another_or_for_other_ro
     taught(rows[[0, 1, 3, 4, 7]], detector, file)
     assert len(judged) == 2
     flipped = Table({name: rows.column(name) for name in rows.columns if name != "label"}, 1 - rows.labels)
+    taught(rows, detector, file)
     judged.clear()
     taught(flipped, detector, file)
     assert len(judged) == 5

@@ -67,7 +67,7 @@ class Projected(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for width, following in itertools.pairwise((dim, *loss.projection)):
-            layers += [nn.Linear(width, following), nn.ReLU()]
+            layers += [nn.Linear(width, following), *([nn.BatchNorm1d(following)] if loss.norm else []), nn.ReLU()]
         self.loss = loss
         self.layers = nn.Sequential(*layers[:-1])
 

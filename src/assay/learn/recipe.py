@@ -206,6 +206,8 @@ class SupCon(Part):
         views: augmented views of each picture.
         projection: widths of the layers that the loss looks through, the last one its own; thrown away after training.
             The hidden ones have a rectifier.
+        norm: batch normalisation after each of these layers (*ours*, as SimCLR has it). A batch whose projections have all
+            fallen onto one point is a place where the loss stands still; centred, they cannot.
         focal: gamma. An anchor weighs (1 - p) ** gamma, p the share of its softmax that its positives have: anchors
             that already lie among their own count for less. 0 weighs all alike.
         unified: draws a fake to fakes of *other* methods alone, and neither to nor from those of its own, so that
@@ -216,6 +218,7 @@ class SupCon(Part):
     temperature: float = pydantic.Field(0.07, gt=0)
     views: int = pydantic.Field(2, ge=2, le=16)
     projection: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((512, 128), min_length=1)
+    norm: bool = True
     focal: float = pydantic.Field(0.0, ge=0)
     unified: bool = False
 

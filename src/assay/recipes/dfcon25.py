@@ -57,12 +57,8 @@ SMALL: Mapping[str, str] = {
 }
 """The smallest of each family: 7.3, 10.3 and 5.5 M."""
 
-THIN: Mapping[str, Mapping[str, Any]] = {
-    "maxvit": {"embed_dim": [32, 64, 96], "depths": [1, 1, 1], "stem_width": [8, 16], "transformer_rel_pos_dim": 64},
-    "coatnet": {"embed_dim": [32, 64, 96, 128], "depths": [1, 1, 2, 1], "stem_width": 16},
-    "eva02": {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3},
-}
-"""Fields that shrink these further, below 0.6 M each, for views of 64 px."""
+THIN: Mapping[str, Any] = {"embed_dim": [32, 64, 96, 128], "depths": [1, 1, 2, 1], "stem_width": 16}
+"""Fields that shrink CoAtNet to 0.4 M, for views of 64 px."""
 
 
 def _descend(stream: str) -> Descend:
@@ -105,7 +101,7 @@ RECIPE = Recipe(
 def small(recipe: Recipe) -> Recipe:
     """The same three stages within a few core-hours: the smallest network of each family, small batches and views."""
     for name, network in NETWORKS.items():
-        if recipe.stream(name).backbone.name == network:
+        if any(stream.backbone.name == network for stream in recipe.streams):
             recipe = recipe.set(**{f"{name}__backbone__name": SMALL[name], f"{name}__view": _view(name, 128)})
     size = max(stream.view.size for stream in recipe.streams)
     return recipe.set(
@@ -139,14 +135,16 @@ def _pocket() -> Recipe:
 
 
 def _thin() -> Recipe:
-    """Networks of the three families so small that a study of many arms ends within two hours of a core."""
-    changes: dict[str, Any] = {}
-    for name, fields in THIN.items():
-        backbone = Backbone(name=SMALL[name], fields=dict(fields))
-        changes |= {f"{name}__backbone": backbone, f"{name}__view": View(size=64, layout="grid", across=3)}
-    return RECIPE.set(
-        summary="DFCon under very small networks of its families and views of 64 px, for studies", **changes
+    """One stream, and its network very small: for questions that are asked of an embedding, in minutes of one core."""
+    name = "coatnet"
+    backbone = Backbone(name=SMALL[name], front="both", fields=dict(THIN))
+    recipe = RECIPE.set(
+        summary="DFCon's first two stages under one very small CoAtNet on pixels and residual, for studies",
+        coatnet__backbone=backbone,
+        coatnet__view=_view(name, 64),
     )
+    stages = tuple(stage for stage in recipe.stages if getattr(stage, "stream", name) == name)
+    return recipe.set(streams=(recipe.stream(name),), stages=stages)
 
 
 COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {

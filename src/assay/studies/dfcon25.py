@@ -34,7 +34,7 @@ SEPARATION = Study(
     name="dfcon25-separation",
     question="do real and fake lie apart in the embedding after stage 1, and does another loss set them further apart?",
     arms=(FULL, _compared("focal"), _compared("bce")),
-    heads=("modified_majority", *STREAMS),
+    heads=(DEFAULT, *STREAMS),
     conditions=("clean",),
     embedding=True,
     note="t-SNE pictures lie in ARM/SEED/embedding; those of tuning rows, made by training itself, in its run",
@@ -45,7 +45,7 @@ MANIFOLD = Study(
     question="do fakes form one manifold or a cluster for each method, and is an unseen method found better if they do "
     "not cluster?",
     arms=(FULL, _compared("unified")),
-    heads=("modified_majority", *STREAMS),
+    heads=(DEFAULT, *STREAMS),
     conditions=("clean",),
     leave="generator",
     leave_each=True,

@@ -28,6 +28,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
@@ -53,7 +55,7 @@ SMALL = {
 
 SIZE = 224
 PARITY = {"fp32": 1e-4, "fp16": 5e-3}
-PICTURE = Path(__file__).parent.parent / "samples" / "real" / "astronaut.jpg"
+SAMPLES = Path(__file__).parent.parent / "samples" / "real"
 ENDS = 3
 """Parameters named from either end."""
 
@@ -172,8 +174,7 @@ def judged(trunk: Trunk, folder: Path, precision: Any, threads: int) -> dict[str
         (folder / name).write_bytes(content)
     size = sum(map(len, files.values()))
     del files
-    view = View(size=SIZE)
-    picture = view.tensor(view.crops(decode(PICTURE).pixels))
+    picture = pictures()[:1]
     engine = Engine(folder, "t", threads=threads, device="cpu")
     seconds = []
     for _ in range(2):
@@ -196,21 +197,28 @@ def judged(trunk: Trunk, folder: Path, precision: Any, threads: int) -> dict[str
 
 
 def settle(trunk: Trunk) -> None:
-    """The statistics of the norms are those of a few batches, as after training: with those of a fresh network MaxViT is
-    so badly conditioned that fp16 moves its embedding by 1 %."""
+    """The norms know what pictures give, as after training: with the statistics of a fresh network MaxViT is so badly
+    conditioned that fp16 moves its embedding by several per cent."""
     norms = [module for module in trunk.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         # The plain mean over the batches.
         norm.momentum = None
+    views = torch.from_numpy(pictures())
     trunk.train()
     with torch.no_grad():
         for _ in range(4):
-            trunk(torch.randn(4, 3, SIZE, SIZE))
+            trunk(views[torch.randperm(len(views))[:4]])
     trunk.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def pictures() -> npt.NDArray[np.float32]:
+    """Views of the samples, (n, 3, size, size)."""
+    view = View(size=SIZE, layout="grid", across=2)
+    return np.concatenate([view.tensor(view.crops(decode(path).pixels)) for path in sorted(SAMPLES.glob("*.jpg"))])
 
 
 def loaded(trunk: Trunk, backbone: Backbone, file: Path) -> bool:

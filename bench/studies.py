@@ -92,8 +92,8 @@ PLAIN = ("--set", "derive=[]")
 POCKET: dict[str, Any] = {"base": "dfcon25:pocket", "views": 23_040}
 """80 steps of each of three networks, 24 pairs, two views of each picture."""
 
-THIN: dict[str, Any] = {"base": "dfcon25:thin", "views": 28_800}
-"""300 steps of one network."""
+THIN: dict[str, Any] = {"base": "dfcon25:thin", "views": 14_400}
+"""150 steps of one network."""
 
 FEW = ("--set", "fit.records=2000")
 """Pictures that perceptrons are fitted on: as many of each class."""

@@ -421,6 +421,17 @@ def test_whatever_embeddings_follow_from_makes_them_anew_and_the_old_ones_go(
     assert sorted(path.name for path in tmp_path.iterdir()) == [after.name, "a.scored.0.npz"]
 
 
+def test_another_seed_cuts_the_same_pictures_elsewhere_so_it_has_embeddings_of_its_own(
+    recipe: Recipe, data: Callable[[str], Data], mean_engine: Any, tmp_path: Path
+) -> None:
+    train, engine = data("train"), Counted(mean_engine)
+    # With one picture of each class, no seed draws others.
+    two = [dataclasses.replace(s, label=s.label if row < 2 else None) for row, s in enumerate(train.samples)]
+    one, other = (refitted(recipe, Data(two, train.store), engine, tmp_path, seed=seed) for seed in (0, 1))
+    assert engine.views == 8
+    assert not np.array_equal(one.embeddings, other.embeddings)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -44,15 +44,25 @@ def made(loss: Any) -> Any:
 def test_each_loss_of_a_recipe_has_its_layers() -> None:
     assert isinstance(made(InfoNCE()), CoDE)
     assert isinstance(made(CrossEntropy()), Classified)
-    projected = made(SupCon(projection=(5, 3)))
+    projected = made(SupCon(projection=(5, 3), norm=False))
     assert isinstance(projected, Projected)
     assert [tuple(p.shape) for p in projected.parameters()] == [(5, DIM), (5,), (3, 5), (3,)]
     assert [type(layer).__name__ for layer in projected.layers] == ["Linear", "ReLU", "Linear"]
-    assert [type(layer).__name__ for layer in made(SupCon(projection=(3,))).layers] == ["Linear"]
+    normalised = [type(layer).__name__ for layer in made(SupCon(projection=(5, 3))).layers]
+    assert normalised == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
+    assert [type(layer).__name__ for layer in made(SupCon(projection=(3,), norm=False)).layers] == ["Linear"]
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_normalised_projections_lie_apart_where_all_embeddings_have_fallen_onto_one_point(norm: bool) -> None:
+    loss = made(SupCon(projection=(5, 3), norm=norm))
+    fallen = torch.ones(2 * PAIRS, DIM) + 1e-2 * embeddings(1)["view 1"]
+    directions = functional.normalize(loss.layers(fallen), dim=1)
+    assert ((directions @ directions.T).min() < 0.5) == norm
 
 
 @pytest.mark.parametrize("views", [2, 3])
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5, "focal": 2.0}, {"unified": True}])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5, "focal": 2.0}, {"unified": True}, {"norm": False}])
 def test_all_views_of_all_pictures_are_rows_of_one_supervised_contrastive_loss(
     views: int, settings: dict[str, Any]
 ) -> None:

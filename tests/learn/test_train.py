@@ -140,14 +140,18 @@ def test_streams_that_would_have_one_name_in_the_bundle_are_refused_before_any_w
 # ── what is trained on ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Stopped(Exception):
+    """In place of a descent."""
+
+
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What a descent is given; it ends there, as if it were interrupted."""
+    """What a descent is given; it ends there."""
     given: list[dict[str, Any]] = []
 
     def descend(stream: Any, stage: Any, train: Any, tune: Any, *_: Any, **options: Any) -> Any:
         given.append({"train": train.samples, "tune": tune.samples} | options)
-        raise KeyboardInterrupt
+        raise Stopped
 
     monkeypatch.setattr("assay.learn.train.descend", descend)
     return given
@@ -169,7 +173,7 @@ def test_secondary_rows_and_copies_are_descended_on_and_nothing_but_the_first_se
     tmp_path: Path,
 ) -> None:
     asked = recipe.set(descend__decode=decode, derive=derive)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         made(asked, samples, tmp_path / "out", secondary=second(samples))
     (given,) = begun
     # Of ten reals, five get a copy.
@@ -207,7 +211,7 @@ def test_a_teacher_that_said_nothing_of_some_rows_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
     # Tuning rows need no teacher.
     taught = [row if row.split == "train" else dataclasses.replace(row, groups={}) for row in told]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         made(recipe.set(**changes), taught, tmp_path / "out")
     assert len(begun) == 1
 

@@ -206,8 +206,8 @@ class SupCon(Part):
         views: augmented views of each picture.
         projection: widths of the layers that the loss looks through, the last one its own; thrown away after training.
             The hidden ones have a rectifier.
-        norm: batch normalisation after each of these layers (*ours*, as SimCLR has it). A batch whose projections have all
-            fallen onto one point is a place where the loss stands still; centred, they cannot.
+        norm: batch normalisation after each of these layers (*ours*, as SimCLR has it). Where all projections of a
+            batch have fallen onto one point, the loss stands still; centred, they cannot.
         focal: gamma. An anchor weighs (1 - p) ** gamma, p the share of its softmax that its positives have: anchors
             that already lie among their own count for less. 0 weighs all alike.
         unified: draws a fake to fakes of *other* methods alone, and neither to nor from those of its own, so that

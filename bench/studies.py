@@ -120,7 +120,7 @@ PLANS: dict[str, tuple[Job, ...]] = {
             **THIN,
         ),
         Job("dfcon25-separation", 1, (*FEW, *PLAIN), **THIN),
-        Job("dfcon25-fairness", 3, FEW, by="domain", **POCKET),
+        Job("dfcon25-fairness", 1, FEW, by="domain", **POCKET),
     ),
 }
 """Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""

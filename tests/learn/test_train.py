@@ -223,3 +223,20 @@ def test_a_secondary_row_without_a_label_is_refused_before_any_work(
     with pytest.raises(ManifestError, match="no label"):
         made(recipe, samples, tmp_path / "out", secondary=rows)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_half_precision_would_move_is_stored_in_full(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.learn.train.PARITY", 1e-5)
+    read = made(frozen, samples, tmp_path / "out", precision="fp16")
+    assert read.card.precision == "fp32"
+    assert "a is stored as fp32" in read.card.notes
+
+
+def test_a_graph_that_differs_in_full_precision_too_is_refused(
+    frozen: Recipe, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.learn.train.parity", lambda *_: float("nan"))
+    with pytest.raises(RecipeError, match="differs from torch by nan, in full precision too"):
+        made(frozen, samples, tmp_path / "out", precision="fp16")

@@ -18,6 +18,7 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import math
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -257,9 +258,9 @@ def train(
         data=described(rows),
         figures={"signs": {stream: [check.to_dict() for check in found] for stream, found in signs.items()}},
         limits=tuple(limit for part in learned for limit in part.limits),
-        notes=_of_heads(recipe),
+        notes=" ".join(filter(None, [_of_heads(recipe), *_of_precision(recipe, learned)])),
         engine=runtime(),
-        precision=precision,
+        precision=precision if any("precision" not in part.training for part in learned) else "fp32",
         training=_training(recipe, learned, settings) | ({} if teacher is None else {"teacher": _signature(teacher)}),
     )
     folder = out / bundle.MADE
@@ -337,7 +338,10 @@ def _learn(
         )
         trunk, facts = training.trunk, _descended(training)
         facts["separation"] = separation.look(training, data["tune"], settings.out / separation.FOLDER, console)
-    graphs, engine = _exported(stream, trunk, settings)
+    graphs, engine, precision = _exported(stream, trunk, settings)
+    if precision != settings.precision:
+        facts["precision"] = precision
+        console.print(f"{stream.name} is stored as {precision}: {settings.precision} would move its embedding")
     kept = Kept(settings.out / "embeddings", stream.name, _hash(graphs))
     train, tune = data["train"], data["tune"]
     fitted = fit(
@@ -381,18 +385,24 @@ def _frozen(backbone: Backbone) -> dict[str, Any]:
     return {"frozen": True, "weights": "timm's pre-trained ones" if backbone.pretrained else RANDOM}
 
 
-def _exported(stream: Stream, trunk: Trunk, settings: Settings) -> tuple[dict[str, bytes], Engine]:
-    """The trunk's files, and what runs them. Raises RecipeError where they do not give torch's embeddings."""
-    graphs = export(trunk, stream.view.size, stream.name, settings.precision)
+def _exported(stream: Stream, trunk: Trunk, settings: Settings) -> tuple[dict[str, bytes], Engine, Precision]:
+    """The trunk's files, what runs them, and how they store weights: in full where less would move embeddings.
+
+    Raises:
+        RecipeError: they do not give torch's embeddings.
+    """
     folder = settings.out / "graphs"
     folder.mkdir(exist_ok=True)
-    for name, content in graphs.items():
-        (folder / name).write_bytes(content)
-    engine = Engine(folder, stream.name, device="cpu" if settings.machine.device == "cpu" else "auto")
-    apart = parity(trunk, engine.run, stream.view.size)
-    if not apart <= PARITY:
-        raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}; store it as fp32")
-    return graphs, engine
+    apart = math.nan
+    for precision in dict.fromkeys((settings.precision, "fp32")):
+        graphs = export(trunk, stream.view.size, stream.name, precision)
+        for name, content in graphs.items():
+            (folder / name).write_bytes(content)
+        engine = Engine(folder, stream.name, device="cpu" if settings.machine.device == "cpu" else "auto")
+        apart = parity(trunk, engine.run, stream.view.size)
+        if apart <= PARITY:
+            return graphs, engine, precision
+    raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}, in full precision too")
 
 
 def _hash(graphs: Mapping[str, bytes]) -> str:
@@ -451,6 +461,16 @@ def _of_heads(recipe: Recipe) -> str:
                 f"{recipe.name} names; {' and '.join(others)} where it is asked for."
             )
     return " ".join(told)
+
+
+def _of_precision(recipe: Recipe, learned: Sequence[Learned]) -> list[str]:
+    """Which networks are stored otherwise than was asked for."""
+    return [
+        f"{stream.name} is stored as {part.training['precision']}, because less would move its embedding by more than "
+        f"{PARITY:.1%}."
+        for stream, part in zip(recipe.streams, learned, strict=True)
+        if "precision" in part.training
+    ]
 
 
 def _seen(learned: Sequence[Learned]) -> Seen:

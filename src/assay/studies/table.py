@@ -122,14 +122,25 @@ def _against(
         if mates[0] == series:
             continue
         value = left_out[series.arm]
+        # A copy of another arm stands against the first arm's copy that never met the same value.
+        alike = series._replace(arm=_first_without(report, series.arm, value))
+        mate = alike if alike in scores else mates[0]
         judged = _of_value(part, value) if value else part
         if judged is None:
             continue
         for name, statistic in _statistics(report).items():
-            difference = paired(scores[mates[0]], judged, statistic, rounds=rounds, seed=seed)
+            difference = paired(scores[mate], judged, statistic, rounds=rounds, seed=seed)
             if difference is not None:
-                found[series, name] = mates[0], difference
+                found[series, name] = mate, difference
     return found
+
+
+def _first_without(report: Report, name: str, value: str) -> str:
+    """The first arm's copy without a value, for the copy of another arm; empty for all other arms."""
+    first = report.study.arms[0].name
+    if not value or report.study.arm(name).whole in ("", first):
+        return ""
+    return next((arm.name for arm in report.study.arms if arm.without == value and arm.whole == first), "")
 
 
 def blocks(tables: Tables) -> Iterator[Block]:

@@ -111,16 +111,19 @@ def measured(recipe: Recipe, folder: Path, precision: Any, threads: int) -> dict
 
 
 def made(stream: Stream) -> tuple[Trunk, MLPHead]:
-    """A trunk with random weights whose norms have seen a batch, and a perceptron with random weights."""
+    """A trunk with random weights whose norms have seen a batch, and a perceptron with random weights, scaled so that
+    scores do not all lie at 0 or 1, where they could not differ."""
     trunk = build(stream.backbone, stream.view.size)
     with torch.no_grad():
         for _ in range(2):
-            trunk.train()(torch.randn(4, 3, stream.view.size, stream.view.size))
+            embedding = trunk.train()(torch.randn(4, 3, stream.view.size, stream.view.size))
     head = stream.heads[0]
     assert isinstance(head, MLP)
     rng = np.random.default_rng(0)
     widths = (trunk.dim, *head.hidden, 1)
+    scale = max(1e-6, float(embedding.norm(dim=1).mean()) / trunk.dim**0.5)
     weights = [rng.standard_normal(shape) / shape[0] ** 0.5 for shape in itertools.pairwise(widths)]
+    weights[0] /= scale
     return trunk.eval(), MLPHead(tuple(weights), tuple(np.zeros(width) for width in widths[1:]))
 
 

@@ -192,6 +192,14 @@ def test_each_arm_that_lost_something_stands_above_the_arm_that_it_is_a_copy_of(
     }
     # An average of one cell is told as such.
     assert told[2][5].strip() == "100.0 of 1"
+    # A copy of another arm stands against the first arm's copy that never met the same value.
+    against = {series.arm: mate.arm for (series, _), (mate, _) in tables.tables(given, rounds=0).against.items()}
+    assert against == {
+        "other": "all",
+        "without-sdxl": "all",
+        "without-odd": "all",
+        "other-without-odd": "without-odd",
+    }
 
 
 def test_dfcons_published_figure_stands_beside_the_arm_that_repeats_it_and_nowhere_else(

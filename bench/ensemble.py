@@ -104,6 +104,7 @@ def measured(recipe: Recipe, folder: Path, precision: Any, threads: int) -> dict
         "seconds_a_picture": round(seconds / len(pictures), 2),
         "pictures": len(pictures),
         "judged": sum(answer.score is not None for answer in verdicts),
+        "scores": scores,
         "apart_from_torch": max(abs(expected[name] - (score or 0)) for name, score in scores.items()),
         "vote": detector.rules.ensemble.method,
         "peak_gibibytes": round(peak() / 2**30, 2),

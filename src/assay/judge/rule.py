@@ -91,10 +91,11 @@ class StreamRule(Bar):
     offset: pydantic.FiniteFloat = 0.0
 
     def probability(self, raw: npt.ArrayLike) -> Floats:
-        """Calibrated P(fake), of the shape of `raw`."""
+        """Calibrated P(fake), of the shape of `raw`; NaN stays NaN."""
         logit = self.slope * np.asarray(raw, np.float64) + self.offset
         # log(1 + e^-x) taken this way never overflows.
-        calibrated: Floats = np.exp(-np.logaddexp(0.0, -logit))
+        with np.errstate(invalid="ignore"):
+            calibrated: Floats = np.exp(-np.logaddexp(0.0, -logit))
         return calibrated
 
     def plain(self, scores: npt.ArrayLike) -> Floats:

@@ -42,9 +42,8 @@ def sup_con(
     if methods is not None:
         own = (methods[:, None] == methods) & (methods[:, None] >= 0)
         positives, others = positives & ~own, others & ~own
-    # A row that has nothing left to be compared with would make a NaN, also in the gradient.
-    alone = ~others.any(dim=1, keepdim=True)
-    log_shares = functional.log_softmax(logits.masked_fill(~(others | alone), -torch.inf), dim=1)
+    # A row that has nothing to be compared with is NaN here, and masked wherever it is used, its gradient too.
+    log_shares = functional.log_softmax(logits.masked_fill(~others, -torch.inf), dim=1)
     count = positives.sum(dim=1)
     terms = -log_shares.masked_fill(~positives, 0).sum(dim=1) / count.clamp(min=1)
     if focal:

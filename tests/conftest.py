@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import assay
 from assay.image.view import View
@@ -161,3 +162,28 @@ def flat() -> Callable[..., np.ndarray[Any, np.dtype[np.uint8]]]:
         return np.clip(grey + noise, 0, 255).astype(np.uint8)
 
     return make
+
+
+@pytest.fixture
+def greys(flat: Callable[..., Any]) -> Callable[[Path], None]:
+    """`greys(folder)`: three dark pictures, real, and three bright ones, fake, and their manifest."""
+
+    def write(folder: Path) -> None:
+        rows = []
+        for number, grey in enumerate((20, 40, 60, 180, 200, 220)):
+            Image.fromarray(flat(grey)).save(folder / f"{number}.png")
+            rows.append(f"{number}.png,{'fake' if grey > 100 else 'real'}\n")
+        (folder / "manifest.csv").write_text("path,label\n" + "".join(rows))
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """So small a network waits longer for its threads than it computes."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -47,9 +47,9 @@ class Interval:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: what is not a finite number becomes None."""
         return {
-            "value": _finite(self.value),
-            "low": _finite(self.low),
-            "high": _finite(self.high),
+            "value": finite(self.value),
+            "low": finite(self.low),
+            "high": finite(self.high),
             "n": self.n,
         }
 
@@ -322,5 +322,6 @@ def _mean(values: npt.NDArray[Any]) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it: None where it is not finite."""
     return value if math.isfinite(value) else None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from assay import cli
@@ -19,16 +18,12 @@ def run(*arguments: str) -> Any:
 
 
 @pytest.fixture
-def folder(parts: Any, tmp_path: Path, flat: Callable[..., Any]) -> Path:
+def folder(parts: Any, tmp_path: Path, greys: Callable[[Path], None]) -> Path:
     """A folder with bundles "one" and "three", named by the heads of their stream, pictures and their manifest."""
     parts.write(tmp_path / "one")
     parts.add_heads()
     parts.write(tmp_path / "three")
-    rows = []
-    for number, grey in enumerate((20, 40, 60, 180, 200, 220)):
-        Image.fromarray(flat(grey)).save(tmp_path / f"{number}.png")
-        rows.append(f"{number}.png,{'fake' if grey > 100 else 'real'}\n")
-    (tmp_path / "manifest.csv").write_text("path,label\n" + "".join(rows))
+    greys(tmp_path)
     return tmp_path
 
 

@@ -32,16 +32,12 @@ def run(*arguments: str) -> Any:
 
 
 @pytest.fixture
-def folder(parts: Any, tmp_path: Path, flat: Callable[..., Any]) -> Path:
+def folder(parts: Any, tmp_path: Path, greys: Callable[[Path], None]) -> Path:
     """A folder with bundles "one" and "three", named by their number of streams, pictures and their manifest."""
     parts.write(tmp_path / "one")
     parts.add_votes()
     parts.write(tmp_path / "three")
-    rows = []
-    for number, grey in enumerate((20, 40, 60, 180, 200, 220)):
-        Image.fromarray(flat(grey)).save(tmp_path / f"{number}.png")
-        rows.append(f"{number}.png,{'fake' if grey > 100 else 'real'}\n")
-    (tmp_path / "manifest.csv").write_text("path,label\n" + "".join(rows))
+    greys(tmp_path)
     # Its reds are dark, its blues a little bright.
     mixed = np.broadcast_to(np.array([0, 250, 110], np.uint8), (64, 80, 3))
     Image.fromarray(mixed.copy()).save(tmp_path / "mixed.bmp")

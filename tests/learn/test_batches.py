@@ -216,3 +216,10 @@ def test_both_views_of_a_step_are_the_same_in_another_process(data: Callable[[st
     batches = Batches(train.store, train.samples, recipe.set(descend__loss=SupCon()).descend("a"), 32, seed=7)
     (made,) = batches.stream(FIRST, FIRST + 1, workers=1)
     assert same(made, batches[FIRST])
+
+
+def test_loader_processes_are_not_sent_the_rows(batches: Batches) -> None:
+    held = vars(batches)
+    assert set(held) == {"store", "stage", "size", "seed", "balanced", "methods", "teacher"}
+    drawn = batches.balanced.draw(batches.stage.pairs, np.random.default_rng([batches.seed, 0]))
+    assert batches[0].methods.tolist() == batches.methods[drawn].tolist()

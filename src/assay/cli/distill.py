@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import assay
-from assay.cli.making import Cache, Precision, Seed, Settings, chosen, making
+from assay.cli.making import Cache, Device, Precision, Resume, Seed, Settings, Size, Workers, chosen, making, sized
 from assay.cli.shell import Json, Quiet, Vote, say, settings_of, stages
 
 EXAMPLES = (
@@ -17,7 +17,6 @@ EXAMPLES = (
     "assay distill ./teacher --student trace_cnn --student regnety_002 --data manifest.csv --out students",
 )
 
-TAUGHT = "taught.csv"
 SUMMARY = ("tradeoff.json", "tradeoff.md", "tradeoff.svg")
 
 
@@ -33,13 +32,11 @@ def distill(
     ],
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where soft labels, students and the trade-off go.")],
     vote: Vote = None,
-    size: Annotated[str, typer.Option(metavar="small|paper", help="For one small machine, or large.")] = "small",
+    size: Size = "small",
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop training each student after so long and finish.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on from the checkpoints in FOLDER, or begin anew.")
-    ] = True,
+    resume: Resume = True,
     conditions: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,8 +44,8 @@ def distill(
         ),
     ] = None,
     settings: Settings = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to train on.")] = "auto",
+    workers: Workers = None,
+    device: Device = "auto",
     seed: Seed = 0,
     precision: Precision = "fp16",
     cache: Cache = None,
@@ -61,8 +58,7 @@ def distill(
     Each student becomes an ordinary detector in FOLDER/NETWORK/bundle. Where the manifest has test rows, teacher and
     students are compared on them: accuracy, calibration and robustness against parameters, time and size.
     """
-    if size not in ("small", "paper"):
-        raise typer.BadParameter(f"{size!r} is neither small nor paper", param_hint="--size")
+    of = sized(size)
     given = chosen(device=device, precision=precision, name="", seed=seed, workers=workers, cache=cache)
     changes = settings_of(settings, "descend.pairs=64")
 
@@ -78,13 +74,13 @@ def distill(
 
         names = distilling.folders(student)
         # Looked at before the teacher judges: a student that cannot be made is told at once.
-        recipes = {name: distilling.recipe_of(name, loaded, size) for name in names}
+        recipes = {name: distilling.recipe_of(name, loaded, of) for name in names}
         for name, recipe in recipes.items():
             for key, value in changes.items():
                 recipe = recipe.with_field(key, value)
             distilling.tried(recipe)
             recipes[name] = recipe
-        taught = distilling.taught(rows, loaded, folder / TAUGHT)
+        taught = distilling.taught(rows, loaded, folder / distilling.TAUGHT)
         for name, recipe in recipes.items():
             given["name"] = f"{loaded.name}-{names[name]}"[:64]
             given.setdefault("cache", folder / "tiles")

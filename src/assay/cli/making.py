@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,12 +16,23 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; may be repeated."),
 ]
+Size = Annotated[str, typer.Option(metavar="small|paper", help="For one small machine, or the paper's.")]
+Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on from the checkpoints in FOLDER, or begin anew.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to train on.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Name = Annotated[str, typer.Option(help="Of the detector; the recipe's where none is given.")]
 Precision = Annotated[str, typer.Option(metavar="fp32|fp16", help="How the bundle stores weights.")]
 Cache = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="Where decoded tiles are kept, for several runs to share.")
 ]
+
+
+def sized(size: str) -> Literal["small", "paper"]:
+    """The size of a recipe that is asked for."""
+    if size not in ("small", "paper"):
+        raise typer.BadParameter(f"{size!r} is neither small nor paper", param_hint="--size")
+    return "paper" if size == "paper" else "small"
 
 
 def chosen(

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.making import Cache, Name, Precision, Seed, Settings, chosen, making
+from assay.cli.making import (
+    Cache,
+    Device,
+    Name,
+    Precision,
+    Resume,
+    Seed,
+    Settings,
+    Size,
+    Workers,
+    chosen,
+    making,
+    sized,
+)
 from assay.cli.shell import Json, say, settings_of
 
 EXAMPLES = (
@@ -37,14 +50,12 @@ def train(
             help="A second data set that is trained on too; descend.secondary_weight says how much it weighs.",
         ),
     ] = None,
-    size: Annotated[str, typer.Option(metavar="small|paper", help="For one small machine, or the paper's.")] = "small",
+    size: Size = "small",
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop training after so long and finish.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on from the checkpoints in FOLDER, or begin anew.")
-    ] = True,
+    resume: Resume = True,
     settings: Settings = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to train on.")] = "auto",
+    workers: Workers = None,
+    device: Device = "auto",
     seed: Seed = 0,
     name: Name = "",
     precision: Precision = "fp16",
@@ -52,14 +63,13 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe on labelled pictures and write the detector as a bundle."""
-    if size not in ("small", "paper"):
-        raise typer.BadParameter(f"{size!r} is neither small nor paper", param_hint="--size")
+    of = sized(size)
     given = chosen(device=device, precision=precision, name=name, seed=seed, workers=workers, cache=cache)
 
     from assay.cli import sources
     from assay.learn.recipe import find
 
-    asked = find(recipe, "paper" if size == "paper" else "small")
+    asked = find(recipe, of)
     for key, value in settings_of(settings, "descend.pairs=64").items():
         asked = asked.with_field(key, value)
     given |= {} if secondary is None else {"secondary": sources.rows(secondary)}

@@ -115,10 +115,7 @@ def _other_heads(read: Bundle) -> list[str]:
     lines = [f"  {_heads(read)}"]
     for kind, rule in read.judge.alternatives.items():
         names = [stream.name for stream in read.card.streams if stream.head.kind == kind]
-        lines.append(
-            f"  {kind} ({', '.join(names)}): fake from {rule.threshold:.4f}, real below {rule.doubt_low:.4f}; "
-            f"errors on tuning pictures: {_flat(rule.errors.model_dump(mode='json'))}"
-        )
+        lines.append(_held_to(kind, names, rule))
     return ["Heads\n" + "\n".join(lines)]
 
 
@@ -129,14 +126,17 @@ def _votes(read: Bundle) -> dict[str, EnsembleRule]:
 
 
 def _ways_to_vote(read: Bundle) -> list[str]:
-    lines = []
-    for name, rule in _votes(read).items():
-        alone = f" ({', '.join(rule.voters)})" if rule.voters else ""
-        lines.append(
-            f"  {name}{alone}: fake from {rule.threshold:.4f}, real below {rule.doubt_low:.4f}; errors on tuning "
-            f"pictures: {_flat(rule.errors.model_dump(mode='json'))}"
-        )
+    lines = [_held_to(name, rule.voters, rule) for name, rule in _votes(read).items()]
     return ["Votes, the first by default\n" + "\n".join(lines)] if lines else []
+
+
+def _held_to(name: str, streams: Sequence[str], rule: EnsembleRule) -> str:
+    """A rule that judges only where it is asked for, in one line."""
+    of = f" ({', '.join(streams)})" if streams else ""
+    return (
+        f"  {name}{of}: fake from {rule.threshold:.4f}, real below {rule.doubt_low:.4f}; errors on tuning pictures: "
+        f"{_flat(rule.errors.model_dump(mode='json'))}"
+    )
 
 
 def _stream(stream: StreamCard) -> str:

@@ -44,9 +44,11 @@ class Batch(NamedTuple):
 
 def method_of(sample: Sample) -> int:
     """The same number for the same generator, in whichever process; -1 for a real."""
-    if sample.label == Label.REAL:
-        return -1
-    return int.from_bytes(hashlib.sha256(sample.generator.encode("utf-8", "surrogateescape")).digest()[:4], "big")
+    return -1 if sample.label == Label.REAL else _number(sample.generator)
+
+
+def _number(generator: str) -> int:
+    return int.from_bytes(hashlib.sha256(generator.encode("utf-8", "surrogateescape")).digest()[:4], "big")
 
 
 def teacher_of(sample: Sample) -> float:
@@ -114,7 +116,8 @@ class Batches(Dataset[Batch]):
     def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descend, size: int, seed: int) -> None:
         self.store, self.stage, self.size, self.seed = store, stage, size, seed
         self.balanced = Balanced(samples, stage.source_power, stage.secondary_weight)
-        self.samples = samples
+        # Not the rows: what is kept here goes to every loader process.
+        self.methods, self.teacher = told(samples)
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
@@ -124,7 +127,7 @@ class Batches(Dataset[Batch]):
             tile = self.store.tile(int(row), int(rng.integers(self.store.count(int(row)))))
             for name, pixels in draw(tile, self.stage, self.size, rng).items():
                 views[name].append(pixels)
-        return batch([self.samples[int(row)] for row in rows], views)
+        return Batch(stacked(views), self.methods[rows], self.teacher[rows])
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one)."""
@@ -142,13 +145,20 @@ class Batches(Dataset[Batch]):
         )
 
 
-def batch(samples: Sequence[Sample], views: Mapping[str, Sequence[Pixels]]) -> Batch:
-    """A batch of pictures and their views."""
-    return Batch(
-        {name: np.stack(pixels) for name, pixels in views.items()},
-        np.array([method_of(sample) for sample in samples], np.int64),
-        np.array([teacher_of(sample) for sample in samples], np.float64),
-    )
+def told(samples: Sequence[Sample]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """`method_of` and `teacher_of` of samples, (n,) each."""
+    table = Table.of(samples)
+    generators, place = distinct(table.column("generator"))
+    numbers = np.array([_number(str(generator)) for generator in generators], np.int64)
+    teacher = np.full(len(table), np.nan)
+    if TEACHER in table.groups:
+        teacher[:] = [teacher_of(sample) for sample in table]
+    return np.where(table.labels == Label.REAL, -1, numbers[place]), teacher
+
+
+def stacked(views: Mapping[str, Sequence[Pixels]]) -> dict[str, Pixels]:
+    """Each view's pictures as one array."""
+    return {name: np.stack(pixels) for name, pixels in views.items()}
 
 
 def one_thread(worker: int) -> None:

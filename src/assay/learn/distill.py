@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,10 @@ from assay.learn.recipe import Recipe, find
 from assay.types import Failure, Label
 
 RECIPE = "distilled"
+
+TAUGHT = "taught.csv"
+"""What the rows with a teacher's scores are called in a folder."""
+
 _SHOWN = 20
 _SLUG = re.compile(r"[^A-Za-z0-9._]+")
 
@@ -87,7 +92,9 @@ def taught(rows: Table, teacher: Detector, file: Path, *, workers: int = 2) -> T
     return table
 
 
-def recipe_of(student: str, teacher: Detector, size: str = "small", *, variant: str = "") -> Recipe:
+def recipe_of(
+    student: str, teacher: Detector, size: Literal["small", "paper"] = "small", *, variant: str = ""
+) -> Recipe:
     """The recipe of a student.
 
     Args:
@@ -99,7 +106,7 @@ def recipe_of(student: str, teacher: Detector, size: str = "small", *, variant: 
     Raises:
         RecipeError: no such variant.
     """
-    recipe = find(f"{RECIPE}:{variant}" if variant else RECIPE, "paper" if size == "paper" else "small")
+    recipe = find(f"{RECIPE}:{variant}" if variant else RECIPE, size)
     return seeing(recipe.set(student__backbone__name=student), teacher.streams[0].view.size)
 
 

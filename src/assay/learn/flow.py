@@ -18,7 +18,7 @@ from assay.data.stream import Share, length, stream
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, RecipeError
 from assay.image.decode import decode
-from assay.learn.batches import Batch, as_is, batch, one_thread
+from assay.learn.batches import Batch, as_is, one_thread, stacked, told
 from assay.learn.recipe import Descend
 from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
@@ -91,7 +91,7 @@ class Flow:
                     drawn.append(sample)
                     for name, pixels in draw(self._pixels(sample, data, rng), self.stage, self.size, rng).items():
                         views[name].append(pixels)
-            yield batch(drawn, views)
+            yield Batch(stacked(views), *told(drawn))
 
     def _endless(self, label: Label, share: Share, skip: int) -> Iterator[tuple[Sample, bytes]]:
         """A class's pictures, epoch after epoch, without the first `skip`."""

@@ -226,24 +226,21 @@ def train(
         alternatives={kind: alike for kind, alike in kinds.items() if several and alike != defaults},
     )
     signs: dict[str, list[Check]] = {}
+    scores: dict[str, npt.NDArray[np.float64]] = {}
     for part in learned:
         for stream, raws in part.raws.items():
             rule = judge.streams[stream]
-            scores = np.round(rule.probability(raws), DIGITS)
-            signs[stream] = checks.checks(part.evidence[stream], labels, scores, threshold=rule.threshold, fpr=rule.fpr)
+            scores[stream] = np.round(rule.probability(raws), DIGITS)
+            signs[stream] = checks.checks(
+                part.evidence[stream], labels, scores[stream], threshold=rule.threshold, fpr=rule.fpr
+            )
             if len(streams) > 1:
                 console.print(f"\n[bold]{stream}[/]", highlight=False)
             checks.show(signs[stream], console)
     if len(judge.voting) > 1:
-        votes = {
-            stream: np.round(judge.streams[stream].probability(raws), DIGITS)
-            for part in learned
-            for stream, raws in part.raws.items()
-            if stream in judge.voting
-        }
         # No vote comes of pictures that no stream applies to.
-        some = np.isfinite(np.stack(list(votes.values()))).any(axis=0)
-        votes = {stream: scores[some] for stream, scores in votes.items()}
+        some = np.isfinite(np.stack([scores[stream] for stream in judge.voting])).any(axis=0)
+        votes = {stream: scores[stream][some] for stream in judge.voting}
         signs[TOGETHER] = checks.together(labels[some], votes, judge.votes(votes))
         console.print("\n[bold]the streams together[/]", highlight=False)
         checks.show(signs[TOGETHER], console)

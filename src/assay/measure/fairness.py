@@ -84,8 +84,8 @@ class Part:
             "n_fake": self.n_fake,
             "fpr": self.fpr.to_dict(),
             "fnr": self.fnr.to_dict(),
-            "called": _finite(self.called),
-            "uncertain": _finite(self.uncertain),
+            "called": metrics.finite(self.called),
+            "uncertain": metrics.finite(self.uncertain),
         }
 
 
@@ -109,7 +109,7 @@ class Gap:
     def to_dict(self) -> dict[str, Any]:
         return {
             "gap": self.gap.to_dict(),
-            "ratio": _finite(self.ratio),
+            "ratio": metrics.finite(self.ratio),
             "lowest": self.lowest,
             "highest": self.highest,
             "chance": self.chance,
@@ -142,12 +142,14 @@ class Audit:
         thresholds = {
             "why": NOT_APPLIED,
             "fpr": self.fpr,
-            "groups": {name: {"threshold": made.threshold, "tpr": _finite(made.tpr)} for name, made in own.items()},
+            "groups": {
+                name: {"threshold": made.threshold, "tpr": metrics.finite(made.tpr)} for name, made in own.items()
+            },
         }
         return {
             "groups": {name: part.to_dict() for name, part in self.groups.items()},
             "gaps": {rate: None if gap is None else gap.to_dict() for rate, gap in self.gaps.items()},
-            "equalized_odds": {"difference": _finite(self.difference), "ratio": _finite(self.ratio)},
+            "equalized_odds": {"difference": metrics.finite(self.difference), "ratio": metrics.finite(self.ratio)},
             "warnings": list(self.warnings),
             "thresholds_not_applied": None if self.fpr is None else thresholds,
         }
@@ -376,7 +378,3 @@ def _column(values: npt.ArrayLike, name: str, n: int, *, unknown: bool = False) 
 
 def _share(flags: Bools) -> float:
     return float(flags.mean()) if len(flags) else math.nan
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -5,20 +5,19 @@ The figure is SVG: no script, no font file, no address; it opens anywhere.
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from assay.judge.sink import printable
-from assay.measure.report import NAMES, Block, escaped, line
+from assay.measure import block as tables
+from assay.measure.block import Block, escaped
+from assay.measure.report import NAMES
 from assay.measure.scatter import COLOURS
 from assay.measure.tradeoff import Row, Tradeoff
 from assay.metrics import Interval
@@ -120,23 +119,12 @@ def show(found: Tradeoff, console: Console) -> None:
     console.print(Text(printable(counts(found)), style="bold" if found.seen else ""))
     for block in blocks(found):
         console.print()
-        title = Text(printable(block.title))
-        drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        for number, column in enumerate(block.columns):
-            drawn.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
-        for row in block.rows:
-            # Text, because a detector's name may hold what rich takes for markup.
-            drawn.add_row(*(Text(printable(cell)) for cell in row))
-        console.print(drawn)
-        if block.note:
-            console.print(Text(printable(block.note)))
+        tables.show(block, console)
 
 
 def table(found: Tradeoff, width: int = 150) -> str:
     """The tables as plain text without colour, `width` columns wide."""
-    file = io.StringIO()
-    show(found, Console(file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return tables.plain(lambda console: show(found, console), width)
 
 
 def markdown(found: Tradeoff, level: int = 2) -> str:
@@ -145,16 +133,7 @@ def markdown(found: Tradeoff, level: int = 2) -> str:
     Args:
         level: of the headings, 1 to 6.
     """
-    parts = [escaped(counts(found))]
-    for block in blocks(found):
-        lines = [
-            f"{'#' * level} {escaped(block.title)}",
-            "",
-            line(block.columns),
-            line(["---", *["---:"] * (len(block.columns) - 1)]),
-            *(line([escaped(cell) for cell in row]) for row in block.rows),
-        ]
-        parts.append("\n".join(lines + (["", escaped(block.note)] if block.note else [])))
+    parts = [escaped(counts(found)), *(tables.markdown(block, level) for block in blocks(found))]
     return "\n\n".join(parts) + "\n"
 
 

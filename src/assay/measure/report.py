@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from assay.judge.sink import printable
+from assay.measure import block as tables
 from assay.measure import fairness
+from assay.measure.block import Block, escaped
 from assay.measure.controls import Control
 from assay.measure.evaluate import Evaluation
 from assay.measure.fairness import Audit
@@ -38,44 +37,23 @@ CONDITION_COLUMNS = ("auc", "balanced_accuracy", "fpr", "tpr", "coverage")
 _LISTED = 10
 
 
-class Block(NamedTuple):
-    """One table of a report: its title, its columns, its rows of cells, and a note under it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    note: str = ""
-
-
 def show(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation on a terminal."""
-    console.print(Text(_printable(heading(evaluation)), style="bold"))
+    console.print(Text(printable(heading(evaluation)), style="bold"))
     console.print(Text(counts(evaluation)))
     for block in blocks(evaluation):
         console.print()
-        # Not as the table's own title, which would break where a narrow table ends.
-        console.print(Text(_printable(block.title), style="bold"))
-        table = Table(box=box.SIMPLE_HEAD)
-        for number, column in enumerate(block.columns):
-            table.add_column(Text(_printable(column)), justify="left" if number == 0 else "right", overflow="fold")
-        for row in block.rows:
-            # Text, because a file's or a generator's name may hold what rich takes for markup.
-            table.add_row(*(Text(_printable(cell)) for cell in row))
-        console.print(table)
-        if block.note:
-            console.print(Text(_printable(block.note)))
+        tables.show(block, console)
     if lines := troubles(evaluation):
         console.print()
         console.print(Text("without a score", style="bold"))
         for line in lines:
-            console.print(Text(f"  {_printable(line)}"), soft_wrap=True)
+            console.print(Text(f"  {printable(line)}"), soft_wrap=True)
 
 
 def text(evaluation: Evaluation, width: int = 100) -> str:
     """The same tables as plain text without colour, `width` columns wide."""
-    file = io.StringIO()
-    show(evaluation, Console(file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return tables.plain(lambda console: show(evaluation, console), width)
 
 
 def markdown(evaluation: Evaluation, level: int = 2) -> str:
@@ -85,17 +63,7 @@ def markdown(evaluation: Evaluation, level: int = 2) -> str:
         level: of the headings, 1 to 6.
     """
     parts = [f"**{escaped(heading(evaluation))}**", escaped(counts(evaluation))]
-    for block in blocks(evaluation):
-        lines = [
-            f"{'#' * level} {escaped(block.title)}",
-            "",
-            line(block.columns),
-            line(["---", *["---:"] * (len(block.columns) - 1)]),
-            *(line([escaped(cell) for cell in row]) for row in block.rows),
-        ]
-        if block.note:
-            lines += ["", escaped(block.note)]
-        parts.append("\n".join(lines))
+    parts += [tables.markdown(block, level) for block in blocks(evaluation)]
     if listed := troubles(evaluation):
         parts.append("\n".join([f"{'#' * level} without a score", "", *(f"- {escaped(each)}" for each in listed)]))
     return "\n\n".join(parts) + "\n"
@@ -276,21 +244,3 @@ def _both(interval: Interval | None, name: str) -> str:
         return "–"
     within = "" if math.isnan(interval.low) else f" ({_range(interval, name)})"
     return _value(interval, name) + within
-
-
-def line(cells: Sequence[str]) -> str:
-    """A row of a Markdown table, of cells that are escaped already."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def _printable(text: str) -> str:
-    """Text that cannot steer a terminal: a file's name may hold escape sequences, or no valid Unicode."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
-def escaped(cell: str) -> str:
-    """A cell whose text cannot break the table or become markup."""
-    cell = _printable(" ".join(cell.split()))
-    for sign in "\\`*_[]<>|#":
-        cell = cell.replace(sign, f"\\{sign}")
-    return cell

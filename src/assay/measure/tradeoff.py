@@ -109,9 +109,9 @@ class Row:
             **{part: {name: found.to_dict() for name, found in getattr(self, part).items()} for part in parts},
             "parameters": self.parameters,
             "bytes": self.bytes,
-            "milliseconds": _finite(self.pace),
+            "milliseconds": metrics.finite(self.pace),
             "milliseconds_by_round": list(self.milliseconds),
-            "times_faster": _finite(self.times_faster),
+            "times_faster": metrics.finite(self.times_faster),
             "unscored": self.unscored,
             "seen": self.seen,
         }
@@ -381,7 +381,3 @@ def _over(mine: Statistic, first: Statistic, floor: float) -> Statistic:
 def _median(values: Iterable[float]) -> float:
     found = list(values)
     return statistics.median(found) if found else math.nan
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -30,7 +30,7 @@ from assay.data.table import Table
 from assay.errors import AssayError, BundleError, MissingExtra, RecipeError
 from assay.judge import bundle
 from assay.judge.detector import Detector
-from assay.learn.distill import seeing, taught
+from assay.learn.distill import TAUGHT, seeing, taught
 from assay.learn.recipe import Recipe
 from assay.learn.rows import learning_rows
 from assay.learn.run import Run
@@ -45,9 +45,6 @@ from assay.studies.study import Arm, Equal, Study
 NOTE = "study.json"
 SPENT = "spent.json"
 """In a run's folder: the processor time that it took."""
-
-TAUGHT = "taught.csv"
-"""In an arm's folder: the rows with what it says of them, for the arms that it teaches."""
 
 QUICK_ARMS, QUICK_FEWEST = 2, 4
 QUICK: Mapping[str, Any] = MappingProxyType(

@@ -129,12 +129,15 @@ class StreamScore:
         score: calibrated P(fake) in [0, 1], or None where the stream does not apply.
         reason: why it does not apply; empty where it does.
         views: P(fake) of each view (crop) the score is made of, in the order of the view's boxes.
+        faces: where each view is a face, its square in the picture and the word that it alone would get, in the same
+            order; empty for other streams. A square may reach beyond the picture.
     """
 
     name: str
     score: float | None
     reason: str = ""
     views: tuple[float, ...] = ()
+    faces: tuple[tuple[Box, Ruling], ...] = ()
 
     @property
     def applies(self) -> bool:
@@ -143,7 +146,13 @@ class StreamScore:
     def to_dict(self) -> dict[str, Any]:
         if self.score is None:
             return {"name": self.name, "applies": False, "reason": self.reason}
-        return {"name": self.name, "score": self.score}
+        told: dict[str, Any] = {"name": self.name, "score": self.score}
+        if self.faces:
+            told["faces"] = [
+                {"box": [box.left, box.top, box.right, box.bottom], "score": score, "verdict": str(word)}
+                for (box, word), score in zip(self.faces, self.views, strict=True)
+            ]
+        return told
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.image.view import View, cut
+from assay.image.cut import cut
+from assay.image.view import View
 from assay.types import Box, Pixels
 
 

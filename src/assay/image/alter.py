@@ -22,7 +22,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from assay.errors import RecipeError, unknown
 from assay.image.align import codec_round_trip
-from assay.image.view import cut
+from assay.image.cut import cut
 from assay.types import Box, Pixels
 
 MAX_SIDE = 4096

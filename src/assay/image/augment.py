@@ -33,7 +33,7 @@ from PIL import Image
 from assay.errors import RecipeError, unknown
 from assay.image import damage
 from assay.image.align import codec_round_trip
-from assay.image.view import cut
+from assay.image.cut import cut
 from assay.types import Box, Pixels
 
 Value = bool | int | float | str | tuple[float, ...] | dict[str, int]

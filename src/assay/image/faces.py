@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from assay.image.view import cut
+from assay.image.cut import cut
 from assay.types import Box, Pixels
 
 Point = tuple[float, float]

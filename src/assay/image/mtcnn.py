@@ -17,6 +17,7 @@ resampled with an anti-aliasing filter; proposals are limited in number, so that
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import math
@@ -29,7 +30,7 @@ import onnxruntime
 from PIL import Image
 
 from assay.errors import MissingExtra, RecipeError
-from assay.image.faces import Face, shrunk
+from assay.image.faces import Face, find, shrunk
 from assay.types import Box, Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -145,6 +146,25 @@ class Mtcnn:
         boxes = _corrected(boxes, shifts[keep])
         best = thinned(boxes, 0.8, of_smaller=True)
         return boxes[best], places[best]
+
+
+@functools.cache
+def shared(score: float = SCORE) -> Mtcnn:
+    """One for each process: sessions cannot be sent to another. Raises as `Mtcnn` does."""
+    return Mtcnn(score=score)
+
+
+def look(pixels: Pixels) -> tuple[Face, ...]:
+    """The faces in a picture, the best score first, looked for a second time on enhanced copies where it shows none
+    (`assay.image.faces.find`): what views of faces are cut by, in training as in judging.
+
+    Args:
+        pixels: (height, width, 3) uint8, one pixel or more.
+
+    Raises:
+        MissingExtra: the networks are not installed (extra "faces").
+    """
+    return find(pixels, shared()).faces
 
 
 def thinned(boxes: Floats, overlap: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:

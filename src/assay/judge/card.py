@@ -55,6 +55,8 @@ class StreamCard(pydantic.BaseModel):
         head: what makes a score of the embedding.
         parameters: of the trunk.
         embedding: width d of the embedding.
+        part: first and last number (excluded) of what is the stream's in its trunk's embedding, where several streams
+            share a trunk and each has numbers of its own; None: all.
         backbone: the architecture, by its timm name where it has one.
     """
 
@@ -66,7 +68,14 @@ class StreamCard(pydantic.BaseModel):
     head: HeadCard
     parameters: int = pydantic.Field(ge=0)
     embedding: int = pydantic.Field(ge=1)
+    part: tuple[Annotated[int, pydantic.Field(ge=0)], Annotated[int, pydantic.Field(ge=1)]] | None = None
     backbone: str
+
+    @pydantic.model_validator(mode="after")
+    def _part_is_as_wide(self) -> Self:
+        if self.part is not None and self.part[1] - self.part[0] != self.embedding:
+            raise ValueError(f"the part {self.part} of the embedding is not {self.embedding} wide")
+        return self
 
 
 class Card(pydantic.BaseModel):

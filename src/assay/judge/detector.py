@@ -6,28 +6,33 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from assay.errors import InputError
+from assay.errors import InputError, MissingExtra
 from assay.image.decode import DEFAULT, Limits, Source, decode
+from assay.image.faces import Face
+from assay.image.mtcnn import look
 from assay.image.view import View
 from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
 from assay.judge.engine import Device, Engine
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, ruling
+from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool, ruling
 from assay.judge.seen import Seen
-from assay.types import Failure, Picture, Pixels, Ruling, StreamScore, Verdict
+from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Verdict
 
 DISAGREE = 0.5
 """Crops whose P(fake) differ by at least so much are named in the verdict's reasons."""
 
-Raws = npt.NDArray[np.float64]
+Raws = list[npt.NDArray[np.float64]]
+"""Of each frame, the raw scores of its crops; a frame without a face has none."""
 
 Embeddings = dict[tuple[str, View], npt.NDArray[np.float32]]
 """For each trunk and view: (crops of all pictures that have the view, in their order; dim)."""
@@ -40,7 +45,10 @@ class Prepared:
     Args:
         input: as the verdict will name it.
         sha256, width, height, frame_numbers, frame_count: of the `Picture`.
-        crops: for each view that applies, shape (frames · crops, S, S, 3) uint8, frame by frame.
+        crops: for each view that applies, shape (crops of all frames, S, S, 3) uint8, frame by frame.
+        boxes: of each of these views, by frame, where its crops lie in px of the picture; a box may reach beyond it. A
+            frame without a face has none.
+        absent: why a view does not apply, for each of the others.
     """
 
     input: str
@@ -50,6 +58,8 @@ class Prepared:
     frame_numbers: tuple[int, ...]
     frame_count: int
     crops: Mapping[View, Pixels]
+    boxes: Mapping[View, tuple[tuple[Box, ...], ...]]
+    absent: Mapping[View, str]
 
 
 class Detector:
@@ -157,6 +167,12 @@ class Detector:
         """A stream's head. Raises KeyError for an unknown stream."""
         return self._bundle.heads[stream]
 
+    def raw(self, stream: str, embedding: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """A stream's raw scores, shape (n,), of its trunk's embeddings, shape (n, d): any real numbers, higher = more
+        fake. Raises KeyError for an unknown stream."""
+        card = self._stream(stream)
+        return self.head(stream).raw(embedding if card.part is None else embedding[:, slice(*card.part)])
+
     def judge(self, source: Source, limits: Limits = DEFAULT) -> Verdict:
         """The verdict on one picture.
 
@@ -239,15 +255,32 @@ class Detector:
 
     def cut(self, picture: Picture, name: str) -> Prepared:
         """The crops of a decoded picture; its pixels are not kept. `name` is what the verdict will call it."""
-        views = {view for _, view in self._runs if not view.why_not(picture.width, picture.height)}
+        width, height = picture.width, picture.height
+        views = dict.fromkeys(view for _, view in self._runs)
+        absent = {view: reason for view in views if (reason := view.why_not(width, height)) and not _of_faces(view)}
+        faces: list[tuple[Face, ...]] = [() for _ in picture.frames]
+        wanting = [view for view in views if _of_faces(view)]
+        if wanting:
+            try:
+                faces = [look(frame) for frame in picture.frames]
+            except MissingExtra as error:
+                absent |= dict.fromkeys(wanting, str(error))
+            else:
+                for view in wanting:
+                    reasons = [view.why_not(width, height, found) for found in faces]
+                    absent |= {view: reasons[0]} if all(reasons) else {}
+        there = [view for view in views if view not in absent]
+        each = list(zip(picture.frames, faces, strict=True))
         return Prepared(
             input=name,
             sha256=picture.sha256,
-            width=picture.width,
-            height=picture.height,
+            width=width,
+            height=height,
             frame_numbers=picture.frame_numbers,
             frame_count=picture.frame_count,
-            crops={view: np.concatenate([view.crops(frame) for frame in picture.frames]) for view in views},
+            crops={view: np.concatenate([view.crops(*frame) for frame in each]) for view in there},
+            boxes={view: tuple(view.boxes(width, height, found) for _, found in each) for view in there},
+            absent=absent,
         )
 
     def judge_prepared(self, pictures: Sequence[Prepared]) -> list[Verdict]:
@@ -272,10 +305,11 @@ class Detector:
             if not rows:
                 continue
             embedding = embeddings[trunk, view]
-            ends = np.cumsum([len(pictures[row].crops[view]) for row in rows])[:-1]
+            ends = np.cumsum([len(boxes) for row in rows for boxes in pictures[row].boxes[view]])[:-1]
             for stream in streams:
-                for row, part in zip(rows, np.split(self.head(stream.name).raw(embedding), ends), strict=True):
-                    raws[row][stream.name] = part.reshape(len(pictures[row].frame_numbers), -1)
+                parts = iter(np.split(self.raw(stream.name, embedding), ends))
+                for row in rows:
+                    raws[row][stream.name] = list(itertools.islice(parts, len(pictures[row].frame_numbers)))
         return [self._verdict(picture, raw) for picture, raw in zip(pictures, raws, strict=True)]
 
     @staticmethod
@@ -313,21 +347,28 @@ class Detector:
 
     def _stream_score(self, stream: StreamCard, picture: Prepared, raws: Raws | None) -> StreamScore:
         if raws is None:
-            return StreamScore(stream.name, None, stream.view.why_not(picture.width, picture.height))
-        if not np.isfinite(raws).all():
+            return StreamScore(stream.name, None, picture.absent[stream.view])
+        every = np.concatenate(raws)
+        if not np.isfinite(every).all():
             return StreamScore(stream.name, None, "its network gave no finite number for this picture")
         rule = self.rules.streams[stream.name]
-        views = tuple(round(value, DIGITS) for value in rule.probability(raws).ravel().tolist())
-        return StreamScore(stream.name, rule.score(raws), views=views)
+        views = tuple(round(value, DIGITS) for value in rule.probability(every).tolist())
+        faces: tuple[tuple[Box, Ruling], ...] = ()
+        if _of_faces(stream.view):
+            squares = itertools.chain(*picture.boxes[stream.view])
+            words = [ruling(value, rule.threshold, rule.doubt_low) for value in views]
+            faces = tuple(zip(squares, words, strict=True))
+        return StreamScore(stream.name, rule.score(every), views=views, faces=faces)
 
     def _frame_scores(self, picture: Prepared, raws: Mapping[str, Raws]) -> tuple[tuple[int, float], ...]:
         if picture.frame_count == 1:
             return ()
-        rules = self.rules.streams
-        return tuple(
-            (number, self.rules.vote({name: rules[name].score(rows[place]) for name, rows in raws.items()}))
-            for place, number in enumerate(picture.frame_numbers)
-        )
+        rules, found = self.rules.streams, []
+        for place, number in enumerate(picture.frame_numbers):
+            scores = {name: rules[name].score(rows[place]) for name, rows in raws.items() if len(rows[place])}
+            if scores:
+                found.append((number, self.rules.vote(scores)))
+        return tuple(found)
 
     def _reasons(
         self,
@@ -351,9 +392,12 @@ class Detector:
                 f"their scores run from {lowest:.2f} to {highest:.2f}"
             )
         for stream in streams:
-            if stream.views and max(stream.views) - min(stream.views) >= DISAGREE:
+            if len(stream.faces) > 1:
+                yield _deciding(stream, self.rules.streams[stream.name].pool)
+            elif stream.views and max(stream.views) - min(stream.views) >= DISAGREE:
                 yield f"the crops disagree: {stream.name} gives {min(stream.views):.2f} to {max(stream.views):.2f}"
-        size = max(self._stream(stream.name).view.size for stream in streams if stream.applies)
+        views = [self._stream(stream.name).view for stream in streams if stream.applies]
+        size = max((view.size for view in views if not view.resized), default=0)
         if min(picture.width, picture.height) < size:
             yield (
                 f"the picture is small, {picture.width} x {picture.height} px: "
@@ -381,6 +425,23 @@ class Detector:
             if stream.name == name:
                 return stream
         raise KeyError(name)
+
+
+def _of_faces(view: View) -> bool:
+    return view.layout == "faces"
+
+
+def _deciding(stream: StreamScore, pool: Pool) -> str:
+    """Which of several faces a stream's score comes from."""
+    told = f"{len(stream.faces)} faces were judged"
+    if pool != "max":
+        return f"{told}; the score of {stream.name} is made of all of them"
+    place = int(np.argmax(stream.views))
+    box, _ = stream.faces[place]
+    return (
+        f"{told}; the one at x {box.left}-{box.right}, y {box.top}-{box.bottom} px looks most fake and decides for "
+        f"{stream.name}, with {stream.views[place]:.2f}"
+    )
 
 
 def name_of(source: Source) -> str:

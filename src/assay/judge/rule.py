@@ -18,7 +18,7 @@ from assay.judge import vote
 from assay.types import Ruling
 
 Floats = npt.NDArray[np.float64]
-Pool = Literal["mean", "median", "top"]
+Pool = Literal["mean", "median", "top", "max"]
 
 HeadKind = Literal["linear", "nearest", "one_class", "mlp"]
 """The kinds of head, as in `assay.judge.heads`."""
@@ -237,14 +237,16 @@ def pool(raws: npt.ArrayLike, how: Pool) -> float:
 
     Args:
         raws: shape (n,), n >= 1.
-        how: "mean", "median", or "top": the mean of the highest third (rounded up), for fakes that show in a part
-            of the picture only.
+        how: "mean", "median", "top" (the mean of the highest third, rounded up, for fakes that show in a part of the
+            picture only) or "max" (the highest: one fake face makes the picture fake).
     """
     values = np.sort(np.asarray(raws, np.float64).ravel())
     if how == "median":
         return float(np.median(values))
     if how == "top":
         values = values[-math.ceil(len(values) / 3) :]
+    if how == "max":
+        values = values[-1:]
     return float(values.mean())
 
 

@@ -12,6 +12,7 @@ from scipy import optimize
 
 from assay.errors import ManifestError
 from assay.image.decode import decode
+from assay.image.mtcnn import look
 from assay.image.view import View
 from assay.judge import vote
 from assay.judge.engine import Engine
@@ -55,10 +56,13 @@ def raw_scores(
     """
 
     def crops(sample: Sample) -> Pixels:
-        picture = decode(sample.place)
-        if view.why_not(picture.width, picture.height):
-            return np.empty((0, view.size, view.size, 3), np.uint8)
-        return np.concatenate([view.crops(frame) for frame in picture.frames])
+        shown = []
+        for frame in decode(sample.place).frames:
+            height, width = frame.shape[:2]
+            faces = look(frame) if view.layout == "faces" else ()
+            if not view.why_not(width, height, faces):
+                shown.append(view.crops(frame, faces))
+        return np.concatenate(shown) if shown else np.empty((0, view.size, view.size, 3), np.uint8)
 
     parts = embed(samples, crops, view, engine, what="scoring tuning rows", workers=workers, kept=kept)
     return {

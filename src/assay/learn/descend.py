@@ -371,7 +371,7 @@ def to_tensor(pixels: npt.NDArray[np.uint8], view: View, machine: Machine) -> Te
 
 def embeddings_of(training: Training, data: Data, rows: Sequence[int]) -> npt.NDArray[np.float64]:
     """Embeddings of the centre of each row's first tile, (rows, dim)."""
-    view = training.stream.view.model_copy(update={"layout": "centre"})
+    view = training.stream.view.of_region()
     out = []
     training.trunk.eval()
     with torch.no_grad():

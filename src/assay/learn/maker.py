@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.errors import BundleError, InputError, ManifestError, RecipeError
+from assay.image.cut import cut
 from assay.image.decode import decode
-from assay.image.view import cut
 from assay.types import Box, Label, Pixels, Sample
 
 FACTOR = 8

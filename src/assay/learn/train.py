@@ -413,7 +413,7 @@ def _probes(
     stream: Stream, shown: Shown, tune: Data, engine: Engine, seed: int, workers: int, kept: Kept
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Embeddings of tuning rows as they are and after T, one crop each, (rows, dim): what the check list compares."""
-    view = stream.view.model_copy(update={"layout": "centre"})
+    view = stream.view.of_region()
 
     def both(row: int) -> Pixels:
         rng = np.random.default_rng([seed, 3, row])

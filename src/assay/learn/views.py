@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from assay.image.alter import T
-from assay.image.view import cut
+from assay.image.cut import cut
 from assay.learn.recipe import Descend, InfoNCE, Shown
 from assay.types import Box, Pixels
 

@@ -224,8 +224,7 @@ def _take(view: View, run: _Run, looked: Sequence[_Looked], embeddings: npt.NDAr
         if view in one.prepared.crops:
             there.append(one)
         else:
-            reason = view.why_not(one.prepared.width, one.prepared.height)
-            run.absent.append(Trouble(one.sample.place, "not_applicable", reason))
+            run.absent.append(Trouble(one.sample.place, "not_applicable", one.prepared.absent[view]))
     if embeddings is None:
         return
     ends = np.cumsum([len(one.prepared.crops[view]) for one in there])[:-1]

@@ -29,8 +29,8 @@ from assay.errors import RecipeError, unknown
 from assay.image import augment
 from assay.image.align import encode
 from assay.image.alter import OPERATIONS, Operation
+from assay.image.cut import cut
 from assay.image.quiet import quiet
-from assay.image.view import cut
 from assay.types import Box, Label, Picture, Pixels, Sample
 
 GROUP = "augmented"

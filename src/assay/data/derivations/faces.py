@@ -17,17 +17,11 @@ from assay.data.derivations import Derivation, Lossless, Outcome, Piece, Source,
 from assay.data.faces import FaceCache, can_keep, faces_in, searcher
 from assay.data.table import Table, among
 from assay.errors import RecipeError, unknown
-from assay.image import faces
+from assay.image import faces, mtcnn
 from assay.image.faces import LEAST, MARGIN, FaceDetector, FaceView, Found
-from assay.image.mtcnn import SCORE, Mtcnn
+from assay.image.mtcnn import SCORE
 
 Which = Literal["largest", "all"]
-
-
-@functools.cache
-def _mtcnn(score: float) -> Mtcnn:
-    """One for each process: sessions cannot be sent to another."""
-    return Mtcnn(score=score)
 
 
 @functools.cache
@@ -63,7 +57,7 @@ class Search:
 
     @property
     def _detector(self) -> FaceDetector:
-        return self.detector or _mtcnn(self.score)
+        return self.detector or mtcnn.shared(self.score)
 
     def __call__(self, source: Source) -> Found:
         """The faces in a still picture, the best score first. Raises OutputError where the cache cannot be used."""

@@ -140,13 +140,14 @@ def _counted(column: Any) -> tuple[list[str], list[int]]:
 
 
 def _first_batch(file: Path) -> str:
+    from assay.image.view import View
     from assay.learn.flow import Flow
     from assay.learn.recipe import Descend
     from assay.learn.rows import learning_rows
 
     rows = learning_rows(manifest.read(file, check=False))["train"]
     stage = Descend(stream="code", decode="always", pairs=32)
-    batch = next(Flow(rows, stage, 224, seed=0).stream(0, 1, workers=0))
+    batch = next(Flow(rows, stage, View(size=224), seed=0).stream(0, 1, workers=0))
     return f"{len(batch.views['clean'])} pictures, {len(batch.views)} views each"
 
 

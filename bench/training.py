@@ -81,7 +81,7 @@ def measured(recipe: Recipe, machine: Machine, scratch: Path, steps: int, rounds
         for path in sorted((SAMPLES / folder).glob("*.jpg"))
     ]
     store = tiles.build(samples, stage.tiles, scratch, seed=0, workers=0)
-    batches = Batches(store, samples, stage, stream.view.size, 0)
+    batches = Batches(store, samples, stage, stream.view, 0)
     last, plain = (Training(stream, stage, machine, seed=0, total=1_000_000) for _ in range(2))
     plain.trunk = plain.trunk.to(memory_format=torch.contiguous_format)
     batch = batches[0]

@@ -38,7 +38,7 @@ def test_a_network_gives_embeddings_of_the_length_it_states_at_any_size(backbone
         for size in (48, 32):
             x = torch.randn(2, 3, size, size)
             assert trunk(x).shape == (2, dim)
-            assert torch.equal(trunk.embed(trunk.features(x)), trunk(x))
+            assert torch.equal(trunk.embed(trunk.features(x), x), trunk(x))
 
 
 def test_attention_is_read_from_vision_transformers_with_a_class_token() -> None:
@@ -106,7 +106,7 @@ def test_a_network_is_made_and_trained_for_views_of_another_size_than_its_names(
     views = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     features = trunk.features(views.contiguous(memory_format=torch.channels_last))
     assert features.shape == shape
-    embedding = trunk.embed(features)
+    embedding = trunk.embed(features, views)
     assert embedding.shape == (2, trunk.dim)
     embedding.square().mean().backward()
     still = [key for key, value in trunk.named_parameters() if value.grad is None or not value.grad.isfinite().all()]
@@ -152,9 +152,10 @@ def test_the_papers_network_has_its_parameters_and_its_class_token() -> None:
     trunk = build(Backbone(), 224)
     assert trunk.dim == 192
     assert sum(p.numel() for p in trunk.parameters()) == pytest.approx(5.5e6, rel=0.02)
-    tokens = trunk.eval().features(torch.zeros(1, 3, 224, 224))
+    views = torch.zeros(1, 3, 224, 224)
+    tokens = trunk.eval().features(views)
     assert tokens.shape == (1, 197, 192)
-    assert torch.equal(trunk.embed(tokens), tokens[:, 0])
+    assert torch.equal(trunk.embed(tokens, views), tokens[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from assay.errors import ManifestError
+from assay.image.view import View
 from assay.learn.batches import Balanced, Batch, Batches, method_of, teacher_of
 from assay.learn.descend import Data
 from assay.learn.recipe import CrossEntropy, Descend, Recipe, SupCon
 from assay.types import Label, Sample
+
+VIEW = View(size=32)
 
 FIRST, LAST = 2, 5
 
@@ -22,7 +25,7 @@ FIRST, LAST = 2, 5
 @pytest.fixture(scope="module")
 def batches(data: Callable[[str], Data], recipe: Recipe) -> Batches:
     train = data("train")
-    return Batches(train.store, train.samples, recipe.descend("a"), 32, seed=7)
+    return Batches(train.store, train.samples, recipe.descend("a"), VIEW, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_a_step_gives_the_same_batch_in_any_number_of_processes(
 
 def test_another_seed_gives_other_batches(data: Callable[[str], Data], recipe: Recipe, expected: list[Batch]) -> None:
     train = data("train")
-    assert not same(Batches(train.store, train.samples, recipe.descend("a"), 32, seed=8)[FIRST], expected[0])
+    assert not same(Batches(train.store, train.samples, recipe.descend("a"), VIEW, seed=8)[FIRST], expected[0])
 
 
 def test_a_stream_without_steps_ends_at_once(batches: Batches) -> None:
@@ -74,7 +77,7 @@ def test_fakes_come_after_the_reals(data: Callable[[str], Data], recipe: Recipe)
     """A grid of dots is what made a picture fake, and only alternate columns of such a picture differ so much."""
     train = data("train")
     stage: Descend = recipe.descend("a")
-    clean = Batches(train.store, train.samples, stage, 32, seed=0)[0].views["clean"].astype(int)
+    clean = Batches(train.store, train.samples, stage, VIEW, seed=0)[0].views["clean"].astype(int)
     rough = np.abs(np.diff(clean, axis=2)).mean(axis=(1, 2, 3))
     assert rough[:4].max() < rough[4:].min()
 
@@ -166,7 +169,7 @@ def test_a_batch_tells_what_made_each_picture(data: Callable[[str], Data], recip
         dataclasses.replace(sample, generator=f"g{row % 3}" if sample.label else "camera")
         for row, sample in enumerate(train.samples)
     ]
-    batch = Batches(train.store, named, recipe.descend("a"), 32, seed=0)[0]
+    batch = Batches(train.store, named, recipe.descend("a"), VIEW, seed=0)[0]
     assert batch.methods[:4].tolist() == [-1] * 4
     assert set(batch.methods[4:].tolist()) <= {method_of(sample) for sample in named if sample.label}
     assert len({method_of(sample) for sample in named}) == 4
@@ -182,7 +185,7 @@ def test_a_batch_tells_what_a_teacher_said(data: Callable[[str], Data], recipe: 
     train = data("train")
     told = {sample.place: f"{row / 100}" for row, sample in enumerate(train.samples) if row % 4}
     taught = [dataclasses.replace(sample, groups={"teacher": told.get(sample.place, "")}) for sample in train.samples]
-    batches = Batches(train.store, taught, recipe.descend("a"), 32, seed=0)
+    batches = Batches(train.store, taught, recipe.descend("a"), VIEW, seed=0)
     rows = batches.balanced.draw(4, np.random.default_rng([0, 0]))
     expected = [row / 100 if row % 4 else math.nan for row in rows.tolist()]
     assert batches[0].teacher.tolist() == pytest.approx(expected, nan_ok=True)
@@ -203,7 +206,7 @@ def test_other_losses_have_as_many_views_as_they_say_no_two_alike(
     data: Callable[[str], Data], recipe: Recipe, loss: SupCon | CrossEntropy
 ) -> None:
     train = data("train")
-    batch = Batches(train.store, train.samples, recipe.set(descend__loss=loss).descend("a"), 32, seed=7)[0]
+    batch = Batches(train.store, train.samples, recipe.set(descend__loss=loss).descend("a"), VIEW, seed=7)[0]
     assert list(batch.views) == [f"view {number}" for number in range(1, loss.views + 1)]
     assert {pixels.shape for pixels in batch.views.values()} == {(8, 32, 32, 3)}
     first, *others = batch.views.values()
@@ -213,13 +216,13 @@ def test_other_losses_have_as_many_views_as_they_say_no_two_alike(
 
 def test_both_views_of_a_step_are_the_same_in_another_process(data: Callable[[str], Data], recipe: Recipe) -> None:
     train = data("train")
-    batches = Batches(train.store, train.samples, recipe.set(descend__loss=SupCon()).descend("a"), 32, seed=7)
+    batches = Batches(train.store, train.samples, recipe.set(descend__loss=SupCon()).descend("a"), VIEW, seed=7)
     (made,) = batches.stream(FIRST, FIRST + 1, workers=1)
     assert same(made, batches[FIRST])
 
 
 def test_loader_processes_are_not_sent_the_rows(batches: Batches) -> None:
     held = vars(batches)
-    assert set(held) == {"store", "stage", "size", "seed", "balanced", "methods", "teacher"}
+    assert set(held) == {"store", "stage", "view", "seed", "balanced", "methods", "teacher"}
     drawn = batches.balanced.draw(batches.stage.pairs, np.random.default_rng([batches.seed, 0]))
     assert batches[0].methods.tolist() == batches.methods[drawn].tolist()

@@ -227,7 +227,7 @@ def test_a_judge_of_three_has_every_rule_beside_its_own_each_stream_alone_and_th
     assert judge.rules["best"] == judge.rules["b"]
     for method in set(METHODS) - {rule}:
         assert (judge.rules[method].method, judge.rules[method].voters) == (method, ())
-        assert (judge.rules[method].slope is None) is (method == "mean")
+        assert (judge.rules[method].slope is None) is (method in ("mean", "tenths"))
 
 
 @pytest.mark.parametrize("name", [*METHODS, "best", "a"])
@@ -259,7 +259,7 @@ def test_only_voters_are_among_the_rules() -> None:
     three = {"a": raws, "b": drawn(0.5, 1.0, 100, 100, 1)[0], "a-nearest": raws + 1}
     pools: dict[str, Pool] = dict.fromkeys(three, "mean")
     judge = calibrate(three, labels, pools, Calibrate(), voters=["a", "b"])
-    assert set(judge.rules) == {"a", "b", "best", "modified_majority", "majority", "plain_mean"}
+    assert set(judge.rules) == {"a", "b", "best", "modified_majority", "majority", "plain_mean", "levels", "tenths"}
 
 
 def test_the_best_stream_is_the_one_that_orders_the_rows_it_applies_to_best() -> None:

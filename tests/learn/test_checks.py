@@ -35,7 +35,7 @@ def clouds(distance: float, seed: int = 0, rows: int = 80) -> Any:
 
 
 RIGHT = LABELS.astype(np.float64)
-GOOD = Evidence(clouds(6), RIGHT, RIGHT, RIGHT, LABELS)
+GOOD = Evidence(clouds(6), LABELS, RIGHT, RIGHT, RIGHT, LABELS)
 SCORES = np.where(LABELS == 1, 0.9, 0.1)
 
 

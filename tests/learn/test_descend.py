@@ -29,6 +29,7 @@ from assay.learn.recipe import Backbone, Crops, Descend, InfoNCE, Optimiser, Rec
 from assay.types import Sample
 
 CPU = Machine("cpu", bf16=False, workers=0)
+VIEW = View(size=32)
 
 Split = Callable[[str], Data]
 
@@ -67,7 +68,7 @@ def test_ten_steps_of_the_papers_training_in_small_give_the_golden_losses(
     )
     # Tiles that hold their picture whole: where smaller ones are cut depends on how the encoder wrote the file.
     store = tiles.build(samples, Tiles(side=256), tmp_path, seed=42, workers=0)
-    batches = Batches(store, samples, stage, stream.view.size, seed=42)
+    batches = Batches(store, samples, stage, stream.view, seed=42)
     # The first ten of three hundred: the rate is still rising. Further on, rounding grows into differences.
     training = Training(stream, stage, CPU, seed=42, total=300)
     losses = [training.advance(batches[step]) for step in range(10)]
@@ -78,6 +79,7 @@ def test_ten_steps_of_the_papers_training_in_small_give_the_golden_losses(
 
 KILLED = """
 import json, os, signal, sys
+
 from pathlib import Path
 
 import torch
@@ -207,7 +209,7 @@ def test_a_torn_checkpoint_is_refused_with_a_way_out(recipe: Recipe, data: Split
 
 def test_a_checkpoint_holds_all_of_a_training(recipe: Recipe, data: Split, tmp_path: Path) -> None:
     stream, stage, train = recipe.streams[0], recipe.descend("a"), data("train")
-    batches = Batches(train.store, train.samples, stage, 32, seed=0)
+    batches = Batches(train.store, train.samples, stage, VIEW, seed=0)
     one = Training(stream, stage, CPU, seed=0, total=6)
     for step in range(3):
         one.advance(batches[step])
@@ -293,7 +295,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_spoils_the_weights(rec
         layer.weight.fill_(math.inf)
     before = weights(training)
     with pytest.raises(RecipeError, match=r"the loss is (nan|inf) at step 0; .*learning_rate"):
-        training.advance(Batches(train.store, train.samples, stage, 32, seed=0)[0])
+        training.advance(Batches(train.store, train.samples, stage, VIEW, seed=0)[0])
     assert all(torch.equal(x, before[name]) for name, x in weights(training).items())
     assert training.losses == []
 
@@ -332,7 +334,7 @@ def test_bfloat16_is_taken_where_the_processor_has_it(
 
 def test_bfloat16_keeps_weights_in_full_and_comes_near_the_loss_of_float32(recipe: Recipe, data: Split) -> None:
     stream, stage, train = recipe.streams[0], recipe.descend("a"), data("train")
-    batch = Batches(train.store, train.samples, stage, 32, seed=0)[0]
+    batch = Batches(train.store, train.samples, stage, VIEW, seed=0)[0]
     full, half = (Training(stream, stage, Machine("cpu", bf16, 0), seed=0, total=6) for bf16 in (False, True))
     losses = full.advance(batch), half.advance(batch)
     assert losses[0] != losses[1]
@@ -360,7 +362,7 @@ def test_norms_and_biases_are_free_of_weight_decay(recipe: Recipe) -> None:
 
 def test_the_auxiliary_term_rewards_calling_fakes_fake(recipe: Recipe, data: Split) -> None:
     train, stream, stage = data("train"), recipe.streams[0], recipe.descend("a")
-    batch = Batches(train.store, train.samples, stage, 32, seed=0)[0]
+    batch = Batches(train.store, train.samples, stage, VIEW, seed=0)[0]
     training = Training(stream, stage, CPU, seed=0, total=6)
     bare = Training(stream, recipe.set(descend__loss__bce=0.0).descend("a"), CPU, seed=0, total=6).loss(batch, 0).item()
     assert isinstance(training.aside, CoDE)
@@ -401,7 +403,7 @@ def test_tokens_and_position_embeddings_are_free_of_weight_decay() -> None:
 
 def test_without_its_weight_nothing_of_the_contrastive_loss_is_left(recipe: Recipe, data: Split) -> None:
     train = data("train")
-    batch = Batches(train.store, train.samples, recipe.descend("a"), 32, seed=0)[0]
+    batch = Batches(train.store, train.samples, recipe.descend("a"), VIEW, seed=0)[0]
     parts = {}
     for contrastive, bce in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0)):
         stage = recipe.set(descend__loss__bce=1.0).set(descend__loss__contrastive=contrastive, descend__loss__bce=bce)

@@ -86,7 +86,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     views = np.random.default_rng(0).standard_normal((8, 3, size, size)).astype(np.float32)
     with torch.no_grad():
         features = trunk.features(torch.from_numpy(views))
-        embedding = trunk.embed(features)
+        embedding = trunk.embed(features, torch.from_numpy(views))
     folder = tmp_path_factory.mktemp(request.param)
     for name, content in export(trunk, size, "t", "fp32").items():
         (folder / name).write_bytes(content)

@@ -173,7 +173,7 @@ def test_every_kind_of_field_is_set_from_the_text_of_a_command_line(
         ("descend.loss", '{"kind": "sup_con", "views": 1}', "greater than or equal to 2"),
         ("descend.loss", '{"kind": "sup_con", "halves": ["fake"]}', "extra inputs are not permitted"),
         ("descend.secondary_weight", "0", "greater than 0"),
-        ("calibrate.rule", "vote", "'mean', 'plain_mean', 'majority' or 'modified_majority'"),
+        ("calibrate.rule", "vote", "'mean', 'plain_mean', 'majority', 'modified_majority', 'levels' or 'tenths'"),
         ("descend.alter.operations", '["blurr"]', "cannot set descend.alter.operations.*no operation called 'blurr'"),
         ("descend.align.quality", "[90, 10]", r"cannot set descend.align.quality.*quality \(90, 10\) does not hold"),
         ("code.view.size", "4", "greater than or equal to 8"),

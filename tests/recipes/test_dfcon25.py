@@ -171,7 +171,7 @@ def test_the_bundle_judges_by_the_votes_of_three_perceptrons(trained: Trained, t
     read = trained.bundle
     assert [(stream.name, stream.head.kind) for stream in read.card.streams] == [(name, "mlp") for name in STREAMS]
     assert read.judge.ensemble.method == "modified_majority"
-    assert set(read.judge.rules) == {"majority", "mean", "plain_mean", "best", *STREAMS}
+    assert set(read.judge.rules) == {"majority", "mean", "plain_mean", "levels", "tenths", "best", *STREAMS}
     for number, fake in ((200, False), (201, True)):
         Image.fromarray(picture(number, fake)).save(tmp_path / f"{number}.png")
         for vote in (None, "majority", "best", "eva02"):

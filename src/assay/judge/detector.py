@@ -406,7 +406,7 @@ class Detector:
 
     def _main_reason(self, score: float, bar: Bar) -> str:
         chosen = f"set so that at most {100 * bar.fpr:g} % of real pictures are called fake"
-        if isinstance(bar, EnsembleRule) and bar.slope is not None:
+        if isinstance(bar, EnsembleRule) and (bar.slope is not None or bar.method == "tenths"):
             # Votes take few values, so the rate that is asked for may lie between two of them.
             chosen += f" ({100 * bar.errors.false_fake:.2g} % of those it was tuned on were)"
         high, low = bar.threshold, bar.doubt_low

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple, Self
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +125,7 @@ class EnsembleRule(Bar):
         slope: P(fake) = sigmoid(slope · (value of the vote - 1/2)); None where the value is P(fake) as it is. One half
             stays one half, so that whoever won the vote wins the score.
         voters: the streams that vote by this rule; empty: all that vote in the judge.
+        weights: of the streams, by name, for the rules that weigh them; 1 where a stream is not named.
         errors: what to expect of the threshold and the doubt band.
         rows: how many tuning rows they were chosen on.
         notes: how they were chosen.
@@ -132,6 +134,7 @@ class EnsembleRule(Bar):
     method: vote.Method = "mean"
     slope: pydantic.FiniteFloat | None = pydantic.Field(None, gt=0)
     voters: tuple[str, ...] = ()
+    weights: dict[str, Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]] = {}
     errors: Errors
     rows: Rows
     notes: str = ""
@@ -170,7 +173,7 @@ class Judge(pydantic.BaseModel):
         if len(set(self.voters)) < len(self.voters):
             raise ValueError(f"a voter is named twice: {', '.join(self.voters)}")
         for name, rule in {"ensemble": self.ensemble, **self.rules}.items():
-            if strangers := [voter for voter in rule.voters if voter not in self.voting]:
+            if strangers := [voter for voter in (*rule.voters, *rule.weights) if voter not in self.voting]:
                 raise ValueError(f"the rule {name} asks for votes of {', '.join(strangers)}, which do not vote")
         return self
 
@@ -201,7 +204,7 @@ class Judge(pydantic.BaseModel):
         """
         rule = rule or self.ensemble
         given = {name: np.asarray(scores[name], np.float64) for name in rule.voters or self.voting}
-        voted = rule.probability(cast(rule.method, self.streams, given))
+        voted = rule.probability(cast(rule.method, self.streams, given, rule.weights))
         if len(given) == 1:
             return voted
         each = np.stack(list(given.values()))
@@ -219,17 +222,23 @@ class Judge(pydantic.BaseModel):
         return self.ensemble
 
 
-def cast(method: vote.Method, streams: Mapping[str, StreamRule], scores: Mapping[str, npt.ArrayLike]) -> Floats:
+def cast(
+    method: vote.Method,
+    streams: Mapping[str, StreamRule],
+    scores: Mapping[str, npt.ArrayLike],
+    weights: Mapping[str, float] = MappingProxyType({}),
+) -> Floats:
     """What votes come to (`assay.judge.vote.value`), shape (n,).
 
     Args:
         streams: a rule for each voter, at least.
         scores: of each voter its calibrated scores, shape (n,), NaN where it does not apply.
+        weights: see `EnsembleRule`.
     """
     given = {name: np.asarray(values, np.float64) for name, values in scores.items()}
     if method == "plain_mean":
         given = {name: streams[name].plain(values) for name, values in given.items()}
-    return vote.value(method, np.stack(list(given.values())))
+    return vote.value(method, np.stack(list(given.values())), [weights.get(name, 1.0) for name in given])
 
 
 def pool(raws: npt.ArrayLike, how: Pool) -> float:

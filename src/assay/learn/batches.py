@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.data.table import Table, distinct
 from assay.errors import ManifestError
-from assay.learn.recipe import Descend
+from assay.image.view import View
+from assay.learn.recipe import Descent
 from assay.learn.rows import SECONDARY
 from assay.learn.tiles import TileStore
 from assay.learn.views import draw, names
@@ -40,6 +41,18 @@ class Batch(NamedTuple):
     views: dict[str, Pixels]
     methods: npt.NDArray[np.int64]
     teacher: npt.NDArray[np.float64]
+
+    def parts(self, count: int) -> Iterator[Batch]:
+        """The batch in `count` parts, each with its share of reals and of fakes; `count` divides both."""
+        if count == 1:
+            yield self
+            return
+        each = len(self.methods) // (2 * count)
+        half = len(self.methods) // 2
+        for start in range(0, half, each):
+            mine = np.r_[start : start + each, half + start : half + start + each]
+            views = {name: pixels[mine] for name, pixels in self.views.items()}
+            yield Batch(views, self.methods[mine], self.teacher[mine])
 
 
 def method_of(sample: Sample) -> int:
@@ -109,12 +122,12 @@ class Batches(Dataset[Batch]):
 
     Args:
         store: tiles of `samples`.
-        size: side of the large views.
+        view: the stream's.
         seed: of the run.
     """
 
-    def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descend, size: int, seed: int) -> None:
-        self.store, self.stage, self.size, self.seed = store, stage, size, seed
+    def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descent, view: View, seed: int) -> None:
+        self.store, self.stage, self.view, self.seed = store, stage, view, seed
         self.balanced = Balanced(samples, stage.source_power, stage.secondary_weight)
         # Not the rows: what is kept here goes to every loader process.
         self.methods, self.teacher = told(samples)
@@ -125,7 +138,8 @@ class Batches(Dataset[Batch]):
         views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage)}
         for row in rows:
             tile = self.store.tile(int(row), int(rng.integers(self.store.count(int(row)))))
-            for name, pixels in draw(tile, self.stage, self.size, rng).items():
+            drawn = draw(tile, self.stage, self.view.size, rng, whole=self.view.resized)
+            for name, pixels in drawn.items():
                 views[name].append(pixels)
         return Batch(stacked(views), self.methods[rows], self.teacher[rows])
 

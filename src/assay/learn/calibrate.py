@@ -19,16 +19,16 @@ from assay.judge.engine import Engine
 from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, EnsembleRule, Errors, HeadKind, Judge, Pool, Rows, StreamRule, cast, choose, pool
 from assay.learn.embed import embed
-from assay.learn.recipe import Calibrate
+from assay.learn.recipe import Calibrate, Scaling
 from assay.measure import logistic
-from assay.metrics import auc
+from assay.metrics import auc, balanced_accuracy
 from assay.types import Pixels, Sample
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-METHODS: tuple[vote.Method, ...] = ("modified_majority", "majority", "mean", "plain_mean")
+METHODS: tuple[vote.Method, ...] = ("modified_majority", "majority", "mean", "plain_mean", "levels", "tenths")
 BEST = "best"
 """Beside these, by what a bundle calls it: the one stream that orders the tuning rows best, alone."""
 
@@ -87,6 +87,51 @@ def slope_and_offset(raws: Floats, labels: Labels) -> tuple[float, float]:
     return slope, model.offset - slope * float(model.mean[0])
 
 
+def scaled(raws: Floats, labels: Labels, how: Scaling) -> tuple[float, float]:
+    """Slope and offset of P(fake) = sigmoid(slope · raw + offset), by the way that a recipe asks for."""
+    if how == "none":
+        return 1.0, 0.0
+    return (1 / temperature(raws, labels), 0.0) if how == "temperature" else slope_and_offset(raws, labels)
+
+
+def temperature(raws: Floats, labels: Labels) -> float:
+    """The T of P(fake) = sigmoid(raw / T) whose log-loss is the least, classes weighted alike, in [1/100, 100].
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2; drift (arXiv 2604.25889),
+    which fits one for each stream on validation data. One half stays where the head has it.
+
+    Args:
+        raws: logits, (rows,).
+        labels: (rows,), 1 = fake; both present.
+    """
+    truth = labels == 1
+    signed = np.where(truth, -raws, raws)
+
+    def loss(log: float) -> float:
+        lost = np.logaddexp(0.0, signed * math.exp(-log))
+        return float(lost[truth].mean() + lost[~truth].mean())
+
+    bound = math.log(100)
+    found = optimize.minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-8})
+    return math.exp(float(found.x))
+
+
+def reliability(scores: Mapping[str, Floats], labels: Labels) -> dict[str, float]:
+    """How far each stream can be relied upon: its balanced accuracy at one half beyond chance, divided so that the mean
+    is 1 (*ours*; drift does not say how it weighs). A stream no better than chance keeps a hundredth of a sure one's.
+
+    Args:
+        scores: of each stream, calibrated, (rows,), of rows that it was not trained on; NaN where it does not apply.
+        labels: (rows,), 1 = fake.
+    """
+    beyond = {}
+    for name, mine in scores.items():
+        there = np.isfinite(mine)
+        beyond[name] = max(0.005, balanced_accuracy(labels[there], mine[there], vote.HALF) - 0.5)
+    mean = sum(beyond.values()) / len(beyond)
+    return {name: round(value / mean, DIGITS) for name, value in beyond.items()}
+
+
 def calibrate(
     raws: Mapping[str, Floats],
     labels: Labels,
@@ -114,7 +159,7 @@ def calibrate(
     for name, raw in raws.items():
         there = np.isfinite(raw)
         _both_classes(labels[there], f"the stream {name!r} applies to")
-        slope, offset = slope_and_offset(raw[there], labels[there])
+        slope, offset = scaled(raw[there], labels[there], stage.scaling)
         rule = StreamRule(pool=pools[name], slope=slope, offset=offset, threshold=0.5, doubt_low=0.5, fpr=stage.fpr)
         scores[name] = np.full(len(raw), np.nan)
         scores[name][there] = np.round(rule.probability(raw[there]), DIGITS)
@@ -124,7 +169,13 @@ def calibrate(
     def together(names: Collection[str], method: vote.Method = stage.rule) -> EnsembleRule:
         # One stream alone has nothing to vote on.
         method = method if len(names) > 1 else "mean"
-        return _together(method, rules, {name: scores[name] for name in names}, labels, stage)
+        mine = {name: scores[name] for name in names}
+        weights: dict[str, float] = {}
+        if method == "levels":
+            weights = reliability(mine, labels)
+        elif method == "tenths":
+            weights = {name: stage.weights[name] for name in names if name in stage.weights}
+        return _together(method, rules, mine, labels, stage, weights)
 
     voting = tuple(voters) or tuple(rules)
     ways: dict[str, EnsembleRule] = {}
@@ -178,18 +229,21 @@ def _together(
     scores: Mapping[str, Floats],
     labels: Labels,
     stage: Calibrate,
+    weights: dict[str, float],
 ) -> EnsembleRule:
     """The rule of streams that vote together, from their scores, each (rows,)."""
     # A stream that judges alone where there are several is held to its own threshold, so such rows say nothing here.
     voted = np.isfinite(np.stack(list(scores.values()))).sum(axis=0) >= min(2, len(scores))
     truth = labels[voted]
     _both_classes(truth, "two streams apply to")
-    values = cast(method, rules, {name: mine[voted] for name, mine in scores.items()})
-    slope = None if method == "mean" else steepness(values, truth)
+    values = cast(method, rules, {name: mine[voted] for name, mine in scores.items()}, weights)
+    # Means of probabilities are some already, and the release takes its tenths for one.
+    slope = None if method in ("mean", "tenths") else steepness(values, truth)
     fake = int(truth.sum())
     rule = EnsembleRule(
         method=method,
         slope=slope,
+        weights=weights,
         threshold=0.5,
         doubt_low=0.5,
         fpr=stage.fpr,
@@ -202,7 +256,7 @@ def _together(
         f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
         f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
     )
-    if slope is not None:
+    if slope is not None or method == "tenths":
         notes += (
             f". A vote takes few values: {choice.errors.false_fake:.1%} of the real tuning rows were called fake, "
             f"where {stage.fpr:.1%} was asked for"

@@ -64,12 +64,14 @@ class Evidence:
     """What the signs of one stream are measured on.
 
     Args:
-        embeddings: of tuning rows, (n, d).
-        clean, altered: raw scores of the same tuning rows as they are and after T, (n,).
+        embeddings: of tuning rows that the stream applies to, (n, d).
+        labels: of the same rows, (n,), 1 = fake.
+        clean, altered: raw scores of them as they are and after T, (n,).
         fitted, fitted_labels: raw scores of the rows the head was fitted on, most of them altered, (m,).
     """
 
     embeddings: Floats
+    labels: Labels
     clean: Floats
     altered: Floats
     fitted: Floats
@@ -80,18 +82,18 @@ def checks(evidence: Evidence, labels: Labels, scores: Floats, *, threshold: flo
     """The signs of a trained stream.
 
     Args:
-        labels: of tuning rows, (n,), 1 = fake.
-        scores: their calibrated scores, (n,), NaN where the stream does not apply.
+        labels: of all tuning rows, (rows,), 1 = fake.
+        scores: their calibrated scores, (rows,), NaN where the stream does not apply.
         threshold, fpr: of the stream's rule.
     """
-    clean_auc, altered_auc = auc(labels, evidence.clean), auc(labels, evidence.altered)
+    clean_auc, altered_auc = auc(evidence.labels, evidence.clean), auc(evidence.labels, evidence.altered)
     applies = np.isfinite(scores)
     at_threshold = rates(labels[applies], scores[applies], threshold)
     return [
         Check(
             "overlap of real and fake in the embedding",
             "tuning rows",
-            overlap(evidence.embeddings, labels),
+            overlap(evidence.embeddings, evidence.labels),
             OVERLAP,
             "train longer or on more sources; look at the loss of both halves",
         ),

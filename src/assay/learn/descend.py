@@ -26,13 +26,15 @@ from torch import Tensor
 
 from assay.errors import RecipeError
 from assay.image.view import View
+from assay.judge.heads import LinearHead
 from assay.learn import memory
 from assay.learn.batches import Batch, Batches
 from assay.learn.flow import Flow
-from assay.learn.nn.backbones import Trunk, build
-from assay.learn.objective import objective
+from assay.learn.nn.backbones import Trunk
+from assay.learn.nn.network import network, settle
+from assay.learn.objective import CoDE, objective
 from assay.learn.progress import Progress
-from assay.learn.recipe import Descend, Optimiser, Stream
+from assay.learn.recipe import Descent, Linear, Optimiser, Stream
 from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
 from assay.metrics import auc
@@ -114,15 +116,23 @@ class Training:
         seconds: spent so far, broken runs included.
     """
 
-    def __init__(self, stream: Stream, stage: Descend, machine: Machine, *, seed: int, total: int) -> None:
+    def __init__(self, stream: Stream, stage: Descent, machine: Machine, *, seed: int, total: int) -> None:
         if machine.device == "cpu":
             memory.keep()
         torch.manual_seed(seed)
         self.stream, self.stage, self.machine, self.seed, self.total = stream, stage, machine, seed, total
-        trunk: Trunk = build(stream.backbone, stream.view.size).to(machine.device)
+        trunk: Trunk = network(stream).to(machine.device)
         # Convolutions run faster so, in float32 too (docs/log.md).
         self.trunk = trunk.to(memory_format=torch.channels_last)
         self.aside = objective(stage.loss, self.trunk.dim).to(machine.device)
+        self.trains_trunk = stage.optimiser.trunk != 0
+        if not self.trains_trunk:
+            self.trunk.network.requires_grad_(False)
+        if not self.parameters():
+            raise RecipeError(
+                f"nothing of {stream.name} would be trained: its network is frozen (descend.optimiser.trunk 0), and "
+                "it has no neck and no cross-entropy"
+            )
         self.optimiser = torch.optim.AdamW(
             _groups(self.parameters(), stage.optimiser, undecayed(self.trunk)), lr=stage.optimiser.learning_rate
         )
@@ -144,7 +154,7 @@ class Training:
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Everything that is trained, by name."""
-        trunk = {f"trunk.{name}": p for name, p in self.trunk.named_parameters()}
+        trunk = {f"trunk.{name}": p for name, p in self.trunk.named_parameters() if p.requires_grad}
         return trunk | {f"aside.{name}": p for name, p in self.aside.named_parameters()}
 
     def embed(self, views: dict[str, npt.NDArray[np.uint8]]) -> dict[str, Tensor]:
@@ -166,6 +176,21 @@ class Training:
         loss: Tensor = self.aside(self.embed(batch.views), batch, chance)
         return loss
 
+    @property
+    def layer(self) -> LinearHead:
+        """The layer of the loss's cross-entropy, as a head.
+
+        Raises:
+            RecipeError: the loss has none.
+        """
+        layer = getattr(self.aside, "layer", None)
+        if not isinstance(layer, torch.nn.Linear) or (isinstance(self.aside, CoDE) and not self.aside.loss.bce):
+            raise RecipeError(
+                f"heads.linear.trained asks for the layer that {self.stream.name} is trained with, and its loss has "
+                "none; set descend.loss to a cross-entropy, or trained to false"
+            )
+        return LinearHead(layer.weight.detach().double().cpu().numpy()[0], float(layer.bias.detach()))
+
     def advance(self, batch: Batch) -> float:
         """One step; returns its loss.
 
@@ -173,20 +198,23 @@ class Training:
             RecipeError: the loss is no number any more. The weights are those of the step before.
         """
         self.trunk.train()
+        settle(self.trunk, trained=self.trains_trunk)
         # Dropout and the like draw from here, so a resumed run draws what an unbroken one would.
         torch.manual_seed(self.seed * 2_000_003 + self.step)
         rate = learning_rate(self.stage.optimiser, self.step, self.total)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(batch, self.step)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RecipeError(
-                f"the loss is {value} at step {self.step}; begin anew (--fresh) with a lower "
-                "descend.optimiser.learning_rate"
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = 0.0
+        for part in batch.parts(self.stage.accumulate):
+            loss = self.loss(part, self.step) / self.stage.accumulate
+            value += float(loss.detach())
+            if not math.isfinite(value):
+                raise RecipeError(
+                    f"the loss is {value} at step {self.step}; begin anew (--fresh) with a lower "
+                    "descend.optimiser.learning_rate"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters().values(), self.stage.optimiser.clip)
         self.optimiser.step()
         self.step += 1
@@ -195,7 +223,7 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Weights, optimiser and place in the run, in one safetensors file that appears whole or not at all."""
-        tensors = {f"trunk.{name}": x.contiguous() for name, x in self.trunk.state_dict().items()}
+        tensors = {f"trunk.{name}": x.contiguous() for name, x in self._trunk_state().items()}
         tensors |= {f"aside.{name}": x.contiguous() for name, x in self.aside.state_dict().items()}
         names = _indices(self.parameters(), self.optimiser)
         for index, state in self.optimiser.state_dict()["state"].items():
@@ -233,9 +261,16 @@ class Training:
         self._take_weights(load_file(path))
         self.best, self.best_step = facts["best"], facts["best_step"]
 
+    def _trunk_state(self) -> dict[str, Tensor]:
+        """The trunk's state without the parameters that hold still: a checkpoint need not repeat them."""
+        still = {name for name, p in self.trunk.named_parameters() if not p.requires_grad}
+        return {name: x for name, x in self.trunk.state_dict().items() if name not in still}
+
     def _take_weights(self, tensors: Mapping[str, Tensor]) -> None:
         for module, prefix in ((self.trunk, "trunk."), (self.aside, "aside.")):
             mine = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+            if module is self.trunk:
+                mine = {k: x for k, x in self.trunk.state_dict().items() if k not in self._trunk_state()} | mine
             try:
                 module.load_state_dict(mine)
             except RuntimeError as error:
@@ -246,7 +281,7 @@ class Training:
 
 def descend(
     stream: Stream,
-    stage: Descend,
+    stage: Descent,
     train: Data,
     tune: Data,
     folder: Path,
@@ -277,7 +312,7 @@ def descend(
     checkpoint = folder / f"{stream.name}.checkpoint.safetensors"
     kept = folder / f"{stream.name}.best.safetensors"
     log = folder / f"{stream.name}.epochs.jsonl"
-    batches = flow or Batches(train.store, train.samples, stage, stream.view.size, seed)
+    batches = flow or Batches(train.store, train.samples, stage, stream.view, seed)
     training = _begun(stream, stage, machine, batches, checkpoint, seed=seed, minutes=minutes, resume=resume)
     _forget_after(training.step, log)
     started = saved = time.monotonic()
@@ -302,7 +337,7 @@ def descend(
 
 def _begun(
     stream: Stream,
-    stage: Descend,
+    stage: Descent,
     machine: Machine,
     batches: Batches | Flow,
     checkpoint: Path,
@@ -360,7 +395,7 @@ def _forget_after(step: int, log: Path) -> None:
 
 
 def _note(training: Training) -> str:
-    rate = training.optimiser.param_groups[0]["lr"]
+    rate = max(group["lr"] for group in training.optimiser.param_groups)
     return f"loss {np.mean(training.losses[-20:]):.3f}  rate {rate:.1e}  tuning AUC {max(training.best, 0):.3f}"
 
 
@@ -383,11 +418,16 @@ def embeddings_of(training: Training, data: Data, rows: Sequence[int]) -> npt.ND
 
 
 def tuning_auc(training: Training, train: Data, tune: Data, most: int = PROBE_ROWS) -> float:
-    """How well a quick linear probe on training rows orders the tuning rows: cheap, and what the head will do.
+    """How well a quick linear probe on training rows orders the tuning rows: cheap, and what the head will do. Where
+    the head is the layer that is trained, how well that does.
 
     Args:
         most: training rows that the probe is fitted on.
     """
+    if any(isinstance(head, Linear) and head.trained for head in training.stream.heads):
+        # Its own layer judges: nothing is fitted.
+        scores = training.layer.raw(embeddings_of(training, tune, range(len(tune.samples))))
+        return auc(labels_of(tune.samples), scores)
     chosen = np.random.default_rng(training.seed).permutation(len(train.samples))[:most].tolist()
     probe = LogisticRegression(C=0.316, class_weight="balanced", max_iter=300)
     probe.fit(embeddings_of(training, train, chosen), labels_of([train.samples[row] for row in chosen]))
@@ -426,10 +466,19 @@ def undecayed(trunk: Trunk) -> set[str]:
 def _groups(
     parameters: Mapping[str, torch.nn.Parameter], optimiser: Optimiser, spared: Set[str]
 ) -> list[dict[str, Any]]:
-    """Weight decay on whatever has two axes or more and is not `spared`; norms and biases go free (*release*)."""
-    decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
-    free = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
-    return [{"params": decayed, "weight_decay": optimiser.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    """Weight decay on whatever has two axes or more and is not `spared`; norms and biases go free (*release*). The
+    network under the necks has the share of the learning rate that the recipe gives it."""
+    trunk = 1.0 if optimiser.trunk is None else optimiser.trunk / optimiser.learning_rate
+    groups = []
+    for share in dict.fromkeys((trunk, 1.0)):
+        mine = {n: p for n, p in parameters.items() if (trunk if n.startswith("trunk.network.") else 1.0) == share}
+        decayed = [p for name, p in mine.items() if p.ndim > 1 and name not in spared]
+        free = [p for name, p in mine.items() if p.ndim <= 1 or name in spared]
+        groups += [
+            {"params": decayed, "weight_decay": optimiser.weight_decay, "share": share},
+            {"params": free, "weight_decay": 0.0, "share": share},
+        ]
+    return groups
 
 
 def _indices(parameters: Mapping[str, torch.nn.Parameter], optimiser: torch.optim.Optimizer) -> dict[int, str]:

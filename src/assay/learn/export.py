@@ -53,17 +53,7 @@ class Explained(nn.Module):
         features = self.trunk.features(x)
         if hook is not None:
             hook.remove()
-        return (self.trunk.embed(features), self._as_map(features, x), *attention)
-
-    def _as_map(self, features: Tensor, x: Tensor) -> Tensor:
-        """Tokens (n, prefix + h·w, c) as a map (n, c, h, w); maps with the channels in front."""
-        if features.ndim == 4:
-            # timm says so of networks such as Swin, whose maps are (n, h, w, c).
-            last = getattr(self.trunk.network, "output_fmt", "NCHW") == "NHWC"
-            return features.permute(0, 3, 1, 2) if last else features
-        prefix = self.trunk.network.num_prefix_tokens
-        height, width = self.trunk.network.patch_embed.dynamic_feat_size((x.shape[2], x.shape[3]))
-        return features[:, prefix:].transpose(1, 2).reshape(-1, features.shape[2], height, width)
+        return (self.trunk.embed(features, x), self.trunk.as_map(features, x), *attention)
 
 
 def export(trunk: Trunk, size: int, stem: str, precision: Precision = "fp16") -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from assay.learn.recipe import MLP, Fit, Linear, Nearest, OneClass, Shown, Strea
 from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
-from assay.learn.views import changed, random_crop, random_region
+from assay.learn.views import changed, plain, random_region
 from assay.types import Label, Pixels, Sample
 
 Floats = npt.NDArray[np.float64]
@@ -187,6 +187,7 @@ def fit(
     seed: int,
     workers: int,
     kept: Kept | None = None,
+    trained: LinearHead | None = None,
 ) -> Fitted:
     """Fit a stream's heads, all on the same embeddings.
 
@@ -195,6 +196,7 @@ def fit(
 
     Args:
         kept: where embeddings are kept, for the next fit.
+        trained: the layer that the network was trained with; taken by linear heads that ask for it.
 
     Raises:
         ManifestError: a class is absent, or the teacher's scores that the stage asks for are.
@@ -204,17 +206,17 @@ def fit(
     if not pairs:
         raise ManifestError("a head needs labelled training rows of both classes; check the manifest's label column")
     rows = Balanced(samples, shown.source_power, shown.secondary_weight).draw(pairs, np.random.default_rng([seed, 1]))
-    size = stream.view.size
+    size, whole = stream.view.size, stream.view.resized
 
     def crops(row: int) -> Pixels:
         chance = np.random.default_rng([seed, 2, row])
         tile = store.tile(row, int(chance.integers(store.count(row))))
-        out = [random_crop(tile, size, chance)]
+        out = [plain(tile, size, chance, whole=whole)]
         for _ in range(stage.altered):
             region = random_region(tile, shown.crops.base, chance)
             if shown.align is not None:
                 region = shown.align(region, chance)
-            out.append(changed(region, shown, size, chance))
+            out.append(changed(region, shown, size, chance, whole=whole))
         return np.stack(out)
 
     what = f"embedding rows for {stream.name}"
@@ -242,12 +244,25 @@ def fit(
                 f"fit.teacher asks for the column {TEACHER}, which is empty; make it with assay distill"
             )
         targets = (1 - stage.teacher) * labels + stage.teacher * taught
-    heads = {name: _head(embeddings, labels, settings, seed, targets) for name, settings in stream.named.items()}
+    heads = {
+        name: _head(embeddings, labels, settings, seed, targets, trained) for name, settings in stream.named.items()
+    }
     return Fitted(stream.named, heads, embeddings, labels, np.repeat(rows, counts))
 
 
-def _head(embeddings: Floats, labels: Labels, settings: HeadRecipe, seed: int, targets: Floats | None) -> Head:
+def _head(
+    embeddings: Floats,
+    labels: Labels,
+    settings: HeadRecipe,
+    seed: int,
+    targets: Floats | None,
+    trained: LinearHead | None,
+) -> Head:
     match settings:
+        case Linear(trained=True):
+            if trained is None:
+                raise RecipeError("heads.linear.trained asks for a trained layer, and the network is not trained here")
+            return trained
         case Linear():
             return linear(embeddings, labels, settings, targets)
         case MLP():

@@ -18,8 +18,9 @@ from assay.data.stream import Share, length, stream
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, RecipeError
 from assay.image.decode import decode
+from assay.image.view import View
 from assay.learn.batches import Batch, as_is, one_thread, stacked, told
-from assay.learn.recipe import Descend
+from assay.learn.recipe import Descent
 from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
 
@@ -36,22 +37,25 @@ class Flow:
     Args:
         data: shards, local or at an address; or a manifest's rows.
         stage: how views are cut; its `pairs` reals and as many fakes make a batch.
-        size: side of the large views.
+        view: the stream's.
         seed: of the run.
         rank, world: which of several trainings that share the data this is, and how many they are.
 
     Raises:
-        RecipeError: the stage weighs sources. Pictures that come exactly once cannot be drawn more often.
+        RecipeError: the stage weighs sources (pictures that come exactly once cannot be drawn more often), or the view
+            is of faces (which are looked for once, and kept).
     """
 
     data: Index | Table
-    stage: Descend
-    size: int
+    stage: Descent
+    view: View
     seed: int
     rank: int = 0
     world: int = 1
 
     def __post_init__(self) -> None:
+        if self.view.layout == "faces":
+            raise RecipeError("faces are cut once and kept; set descend.decode to once for a stream that judges faces")
         if self.stage.source_power != 1 or self.stage.secondary_weight != 1:
             raise RecipeError(
                 "descend.decode always goes through every picture once an epoch, so sources cannot be weighed; set "
@@ -89,8 +93,9 @@ class Flow:
             for samples in classes:
                 for sample, data in itertools.islice(samples, self.stage.pairs):
                     drawn.append(sample)
-                    for name, pixels in draw(self._pixels(sample, data, rng), self.stage, self.size, rng).items():
-                        views[name].append(pixels)
+                    pixels = self._pixels(sample, data, rng)
+                    for name, shown in draw(pixels, self.stage, self.view.size, rng, whole=self.view.resized).items():
+                        views[name].append(shown)
             yield Batch(stacked(views), *told(drawn))
 
     def _endless(self, label: Label, share: Share, skip: int) -> Iterator[tuple[Sample, bytes]]:

@@ -40,6 +40,26 @@ class Part(pydantic.BaseModel):
         return told
 
 
+class LoRA(Part):
+    """Low-rank adaptation (Hu et al., ICLR 2022): the network stays, small matrices beside some of its layers learn.
+
+    They are merged into the layers before the network is exported, so that judging knows nothing of them. The values
+    are those of drift (*release*: khoalephanminh/ntire26-deepfake-challenge, `training/config/detector`).
+
+    Args:
+        rank: of each pair of matrices.
+        alpha: their product counts alpha / rank.
+        dropout: of what goes into them, in training.
+        targets: the layers' names, as a regular expression for the whole of a name. timm's transformers hold query, key
+            and value in one layer, `qkv`; `proj` is the release's "dense".
+    """
+
+    rank: int = pydantic.Field(32, ge=1)
+    alpha: float = pydantic.Field(64, gt=0)
+    dropout: float = pydantic.Field(0.15, ge=0, lt=1)
+    targets: str = r"blocks\.\d+\.attn\.(qkv|proj)"
+
+
 class Backbone(Part):
     """The network under a head.
 
@@ -51,6 +71,7 @@ class Backbone(Part):
         weights: a local safetensors file in timm's naming instead.
         norm_eps: epsilon of every LayerNorm; None keeps the network's own (timm's ViTs have 1e-6, transformers' 1e-12).
         fields: further keyword arguments of the network's constructor.
+        lora: trains matrices beside its layers in place of the layers; None trains the network itself.
     """
 
     name: str = "vit_tiny_patch16_224"
@@ -59,6 +80,93 @@ class Backbone(Part):
     weights: str = ""
     norm_eps: float | None = pydantic.Field(None, gt=0)
     fields: dict[str, Any] = {}
+    lora: LoRA | None = None
+
+
+class Beside(Part):
+    """A second network, never trained, whose embedding is put beside the first one's (drift, *release*: CLIP's vision
+    transformer beside DINOv2).
+
+    Args:
+        backbone: the network.
+        mean, std: per channel, of samples in [0, 1], as it wants its pictures; those of CLIP.
+    """
+
+    backbone: Backbone
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Pooled(Part):
+    """The network's own embedding: its class token, or the mean over its map."""
+
+    kind: Literal["pooled"] = "pooled"
+
+
+class Conv(Part):
+    """Convolutions over the network's feature map, then the mean over places (drift, *paper*: a shallow one for the
+    whole picture, a deeper one for a face). Widths and kernels are *ours*.
+
+    Args:
+        widths: channels of each 3 x 3 convolution, which batch normalisation and a rectifier follow; the last is the
+            embedding's length.
+        dropout: of the embedding, in training.
+    """
+
+    kind: Literal["conv"] = "conv"
+    widths: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((256, 128), min_length=1)
+    dropout: float = pydantic.Field(0.1, ge=0, lt=1)
+
+
+class Text(Part):
+    """Texts' embeddings look at the network's feature map through transformer blocks (drift, *paper*: DINOv2's features
+    with CLIP's text embeddings in a "transformer-style fusion block"). Blocks, width and heads are *ours*.
+
+    Each block lets the texts attend to one another, then to the places of the map. The embedding is what becomes of
+    them, one after another. The texts are embedded once, in training (`assay.learn.text`), and lie in the bundle as
+    numbers.
+
+    Args:
+        prompts: the texts.
+        weights: whose text embeddings: a folder with a CLIP text model and its tokenizer as transformers saves them, a
+            safetensors file that holds "embeddings" (one row a prompt), or a repository of the hub (asks the network).
+            Empty: directions drawn from the prompts' letters, that mean nothing.
+        width: of the blocks; the embedding is as long as width x prompts.
+        heads: of attention.
+        depth: blocks.
+        dropout: in training.
+    """
+
+    kind: Literal["text"] = "text"
+    prompts: tuple[str, ...] = pydantic.Field(("real face", "synthetic face"), min_length=1)
+    weights: str = ""
+    width: int = pydantic.Field(256, ge=1)
+    heads: int = pydantic.Field(8, ge=1)
+    depth: int = pydantic.Field(2, ge=1)
+    dropout: float = pydantic.Field(0.1, ge=0, lt=1)
+
+    @pydantic.model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
+        return self
+
+
+class Projection(Part):
+    """Layers over the embedding, each with a rectifier (drift, *release*: 2,560 to 512).
+
+    Args:
+        widths: of each layer; the last is the embedding's length.
+        dropout: before each layer, in training.
+    """
+
+    kind: Literal["projection"] = "projection"
+    widths: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((512,), min_length=1)
+    dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+
+
+Neck = Annotated[Pooled | Conv | Text | Projection, pydantic.Field(discriminator="kind")]
+"""What makes a stream's embedding of what its network gives."""
 
 
 class Linear(Part):
@@ -71,12 +179,15 @@ class Linear(Part):
         C: inverse strength of the penalty on the weights.
         balanced: weighs the classes alike.
         iterations: at most.
+        trained: take the layer that the network was trained with, as it is, in place of a regression (drift). Its loss
+            must have one: a cross-entropy.
     """
 
     kind: Literal["linear"] = "linear"
     C: float = pydantic.Field(0.316, gt=0)
     balanced: bool = True
     iterations: int = pydantic.Field(1500, ge=1)
+    trained: bool = False
 
 
 class Nearest(Part):
@@ -145,12 +256,16 @@ class Stream(Part):
     """A view, a network, its heads, and how the scores of several crops become one.
 
     Args:
+        beside: a second network; its embedding follows the first one's.
+        neck: what makes the stream's embedding of it. It is trained with the network.
         heads: no kind twice. The first is the default: it votes. The others judge where they are asked for.
     """
 
     name: str
     view: View
     backbone: Backbone
+    beside: Beside | None = None
+    neck: Neck = Pooled()
     heads: tuple[Head, ...] = pydantic.Field((Linear(),), min_length=1)
     pool: Pool = "mean"
 
@@ -160,6 +275,11 @@ class Stream(Part):
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"heads of one stream must differ in kind, not {', '.join(kinds)}")
         return self
+
+    @property
+    def bare(self) -> bool:
+        """Whether its embedding is the network's own."""
+        return self.beside is None and isinstance(self.neck, Pooled)
 
     @property
     def named(self) -> dict[str, Head]:
@@ -224,7 +344,8 @@ class SupCon(Part):
 
 
 class CrossEntropy(Part):
-    """Binary cross-entropy through one linear layer, which is thrown away after training.
+    """Binary cross-entropy through one linear layer, which is thrown away after training unless the head is to be it
+    (`Linear.trained`).
 
     Its target is the label, or a teacher's P(fake) (distillation: Hinton, Vinyals, Dean, "Distilling the Knowledge in a
     Neural Network", 2015), or something between.
@@ -233,10 +354,13 @@ class CrossEntropy(Part):
         views: augmented views of each picture.
         teacher: weight of the teacher's P(fake), which the manifest has in its column "teacher"; the label has the
             rest.
+        focal: gamma. A view weighs (1 - p) ** gamma, p the probability that the layer gives its class: what is known
+            already counts for less (Lin et al., ICCV 2017; drift, *release*: 2). 0 weighs all alike.
     """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     views: int = pydantic.Field(1, ge=1, le=16)
+    focal: float = pydantic.Field(0.0, ge=0)
     teacher: float = pydantic.Field(0.0, ge=0, le=1)
 
 
@@ -287,9 +411,17 @@ class Crops(Part):
 
 
 class Optimiser(Part):
-    """AdamW with linear warm-up and a cosine to zero."""
+    """AdamW with linear warm-up and a cosine to zero.
+
+    Args:
+        learning_rate: at its highest.
+        trunk: that of the network under the neck, or of its LoRA's matrices; the neck and the loss's layers keep
+            `learning_rate`. None: the same for all. 0 freezes the network, its norms' statistics too.
+        weight_decay: 0 makes it Adam.
+    """
 
     learning_rate: float = pydantic.Field(2e-3, gt=0)
+    trunk: float | None = pydantic.Field(None, ge=0)
     weight_decay: float = pydantic.Field(2e-5, ge=0)
     warmup: float = pydantic.Field(5 / 150, ge=0, lt=1, description="share of all steps")
     clip: float = pydantic.Field(1.0, gt=0, description="largest norm of the gradient")
@@ -337,28 +469,51 @@ class Shown(Part):
     secondary_weight: float = pydantic.Field(1.0, gt=0)
 
 
-class Descend(Shown):
-    """Train a stream's network by gradient descent.
-
-    A stream without this stage has a frozen network: it stays as its backbone's weights make it, and heads alone are
-    fitted.
+class Descent(Shown):
+    """Gradient descent on what a stream is shown.
 
     Args:
         stream: whose network.
         pairs: reals in a batch, and as many fakes.
+        accumulate: parts that a batch goes through the network in, one after another, before the step: memory for one
+            part, the gradient of all of them. A contrastive loss compares within a part alone, and so does batch
+            normalisation.
         steps: an epoch; the tuning figure (the AUC of a quick linear probe) is looked at after each.
         epochs: at most.
         patience: epochs without a better tuning figure before stopping.
     """
 
-    stage: Literal["descend"] = "descend"
     stream: str
     loss: Loss = InfoNCE()
     optimiser: Optimiser = Optimiser()
     pairs: int = pydantic.Field(128, ge=2)
+    accumulate: int = pydantic.Field(1, ge=1)
     steps: int = pydantic.Field(1700, ge=1)
     epochs: int = pydantic.Field(150, ge=1)
     patience: int = pydantic.Field(6, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _parts_have_pairs(self) -> Self:
+        if self.pairs % self.accumulate:
+            raise ValueError(f"{self.pairs} pairs cannot go through in {self.accumulate} equal parts")
+        return self
+
+
+class Pretrain(Descent):
+    """Train a network before any stream has it: every stream whose backbone equals that of `stream`, but for LoRA,
+    begins with it. For networks whose published weights are not at hand."""
+
+    stage: Literal["pretrain"] = "pretrain"
+
+
+class Descend(Descent):
+    """Train a stream's network by gradient descent.
+
+    A stream without this stage has a frozen network: it stays as its backbone's weights make it, and heads alone are
+    fitted.
+    """
+
+    stage: Literal["descend"] = "descend"
 
 
 class Fit(Part):
@@ -381,24 +536,33 @@ class Fit(Part):
     shown: Shown = Shown()
 
 
+Scaling = Literal["platt", "temperature", "none"]
+
+
 class Calibrate(Part):
     """Fit slope and offset of each stream, then threshold and doubt band, all on tuning rows.
 
     Args:
         rule: how the streams vote (`assay.judge.vote`). Where there are several, the bundle has all rules, and this one
             judges unless another is asked for.
+        scaling: "platt" fits a slope and an offset to each stream's raw scores; "temperature" the slope alone (Guo et
+            al., ICML 2017; drift); "none" leaves P(fake) = sigmoid(raw).
+        weights: of the streams, by name, where they vote by "tenths" (drift, *release*); 1 where none is given. By
+            "levels" they weigh as the tuning rows say.
         fpr: the false-positive rate that the threshold is chosen for.
         decided: least share of tuning rows (classes weighted alike) that must get a verdict.
     """
 
     stage: Literal["calibrate"] = "calibrate"
     rule: Method = "mean"
+    scaling: Scaling = "platt"
+    weights: dict[str, Annotated[float, pydantic.Field(gt=0)]] = {}
     fpr: float = pydantic.Field(0.05, gt=0, lt=1)
     decided: float = pydantic.Field(0.70, ge=0, le=1)
 
 
 Kind = TypeVar("Kind", bound=Part)
-Stage = Annotated[Descend | Fit | Calibrate, pydantic.Field(discriminator="stage")]
+Stage = Annotated[Pretrain | Descend | Fit | Calibrate, pydantic.Field(discriminator="stage")]
 
 
 class Expected(Part):
@@ -415,11 +579,14 @@ class Recipe(Part):
 
     Args:
         derive: derivations (`assay.data.derivations`) that training rows go through first, in order.
+        shared: streams whose view is the same, over the same frozen network, run it once for all; else each has its
+            own copy.
     """
 
     name: str
     summary: str
     derive: tuple[str, ...] = ()
+    shared: bool = True
     streams: tuple[Stream, ...] = pydantic.Field(min_length=1)
     stages: tuple[Stage, ...]
     expects: tuple[Expected, ...] = ()
@@ -433,6 +600,11 @@ class Recipe(Part):
     def descend(self, stream: str) -> Descend:
         """The stage that trains a stream's network. Raises RecipeError where there is not exactly one."""
         return _only([s for s in self.stages if isinstance(s, Descend) and s.stream == stream], "descend", stream)
+
+    @property
+    def pretrained(self) -> tuple[Pretrain, ...]:
+        """The stages that train networks before streams have them."""
+        return tuple(stage for stage in self.stages if isinstance(stage, Pretrain))
 
     def frozen(self, stream: str) -> bool:
         """Whether no stage trains a stream's network."""

@@ -14,7 +14,7 @@ import pydantic
 
 from assay.errors import RecipeError
 from assay.learn.batches import TEACHER
-from assay.learn.recipe import Descend, Recipe
+from assay.learn.recipe import Descent, Recipe
 from assay.learn.rows import SECONDARY
 from assay.types import Sample
 
@@ -145,8 +145,9 @@ def _bare(recipe: Recipe) -> dict[str, Any]:
 
 def _networks(recipe: Recipe) -> dict[str, Any]:
     """What decides the networks: data, streams without their heads, and descents."""
-    streams = [stream.model_dump(mode="json", include={"name", "view", "backbone"}) for stream in recipe.streams]
-    descents = [stage.model_dump(mode="json") for stage in recipe.stages if isinstance(stage, Descend)]
+    parts = {"name", "view", "backbone", "beside", "neck"}
+    streams = [stream.model_dump(mode="json", include=parts) for stream in recipe.streams]
+    descents = [stage.model_dump(mode="json") for stage in recipe.stages if isinstance(stage, Descent)]
     return {"derive": recipe.derive, "streams": streams, "descents": descents}
 
 

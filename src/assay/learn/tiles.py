@@ -24,19 +24,25 @@ import numpy.typing as npt
 from PIL import Image
 
 from assay.errors import InputError, ManifestError
-from assay.image import place
+from assay.image import mtcnn, place
+from assay.image.cut import cut
 from assay.image.decode import decode
+from assay.image.faces import RETRIES_NAME, shrunk
 from assay.image.fingerprint import perceptual_hash
+from assay.image.view import View
 from assay.learn.progress import Progress
 from assay.learn.recipe import Tiles
 from assay.learn.views import random_region
 from assay.types import Pixels, Sample
 
+NATIVE = View()
+"""Any view that does not resize: its tiles are regions of pictures, whatever its size."""
+
 _SHOWN = 20
 _DEAD = 3600.0
 
-Job = tuple[str, Tiles, int]
-"""A picture's place, how to tile it, and the seed of where."""
+Job = tuple[str, Tiles, View, int]
+"""A picture's place, how to tile it, for which view, and the seed of where."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +52,8 @@ class TileStore:
     Args:
         file: the tiles' bytes, one after another.
         places: (tiles, 4): a number that one picture's tiles share, offset in bytes, height, width.
-        first: (samples + 1,): where each sample's tiles begin in `places`.
+        first: (samples + 1,): where each sample's tiles begin in `places`; a picture without a face has none in a store
+            of faces.
         sha256: of each sample's file.
         phashes: perceptual hash of each sample, or None for a flat picture.
     """
@@ -61,8 +68,21 @@ class TileStore:
         return len(self.sha256)
 
     def count(self, sample: int) -> int:
-        """How many tiles a sample has; at least one."""
+        """How many tiles a sample has."""
         return int(self.first[sample + 1] - self.first[sample])
+
+    @property
+    def shown(self) -> npt.NDArray[np.int64]:
+        """The samples that have tiles."""
+        return np.flatnonzero(np.diff(self.first))
+
+    def of(self, samples: npt.NDArray[np.int64]) -> TileStore:
+        """The store of some of the samples, in their order."""
+        places = [self.places[self.first[row] : self.first[row + 1]] for row in samples]
+        first = np.concatenate([[0], np.cumsum([len(part) for part in places])]).astype(np.int64)
+        every = np.concatenate(places) if places else self.places[:0]
+        sha256, phashes = ([column[row] for row in samples] for column in (self.sha256, self.phashes))
+        return TileStore(self.file, every, first, tuple(sha256), tuple(phashes))
 
     def tile(self, sample: int, which: int) -> Pixels:
         """(height, width, 3) uint8, read-only."""
@@ -80,7 +100,15 @@ class Decoded:
     tiles: list[Pixels]
 
 
-def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, workers: int = 2) -> TileStore:
+def build(
+    samples: Sequence[Sample],
+    tiles: Tiles,
+    folder: Path,
+    *,
+    seed: int,
+    workers: int = 2,
+    view: View = NATIVE,
+) -> TileStore:
     """Decode every sample into tiles under `folder`, or take up what an earlier run left there of the same files.
 
     A store appears whole or not at all, and several processes may build in one folder.
@@ -88,12 +116,17 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
     Args:
         seed: of where tiles are cut.
         workers: decoding processes; 0 decodes in this one.
+        view: of the stream. One that resizes has whole pictures or faces for tiles, shrunk to `tiles.side` where they
+            are larger, whatever the seed.
 
     Raises:
+        MissingExtra: the view is of faces, and the networks that find them are not installed.
         ManifestError: some pictures cannot be decoded; all are in `problems`.
     """
     keys = [_key(sample) for sample in samples]
-    how = hashlib.sha256(f"{tiles.model_dump_json()} {seed} by content".encode()).hexdigest()[:12]
+    how = hashlib.sha256(_how(tiles, view, seed).encode()).hexdigest()[:12]
+    if view.layout == "faces":
+        mtcnn.shared()
     for index in sorted(folder.glob(f"tiles-{how}-*.json")):
         found = _taken(index, keys)
         if found is not None:
@@ -106,7 +139,7 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
     part, index_part = file.with_suffix(f".{os.getpid()}.bin.part"), file.with_suffix(f".{os.getpid()}.json.part")
     try:
         with part.open("wb") as out:
-            table = _decode_all(samples, tiles, out, seed=seed, workers=workers)
+            table = _decode_all(samples, tiles, view, out, seed=seed, workers=workers)
         index_part.write_text(json.dumps({"keys": keys} | table))
         part.replace(file)
         index_part.replace(index)
@@ -116,6 +149,22 @@ def build(samples: Sequence[Sample], tiles: Tiles, folder: Path, *, seed: int, w
     store = _taken(index, keys)
     assert store is not None
     return store
+
+
+def _how(tiles: Tiles, view: View, seed: int) -> str:
+    if not view.resized:
+        return f"{tiles.model_dump_json()} {seed} by content"
+    if view.layout == "whole":
+        return f"whole, side {tiles.side}"
+    fields = ("margin", "least", "fallback", "minimum")
+    return f"{mtcnn.shared().name}, {RETRIES_NAME}, side {tiles.side}, {view.model_dump_json(include=set(fields))}"
+
+
+def shown_tiles(pixels: Pixels, tiles: Tiles, view: View) -> list[Pixels]:
+    """What a view that resizes shows of a picture: the whole of it, or each face; none where it has no face."""
+    height, width = pixels.shape[:2]
+    faces = mtcnn.look(pixels) if view.layout == "faces" else ()
+    return [np.asarray(shrunk(cut(pixels, box), tiles.side)) for box in view.boxes(width, height, faces)]
 
 
 def cut_tiles(pixels: Pixels, tiles: Tiles, rng: np.random.Generator) -> list[Pixels]:
@@ -140,12 +189,12 @@ def _sweep(folder: Path) -> None:
 
 
 def _decode_all(
-    samples: Sequence[Sample], tiles: Tiles, out: IO[bytes], *, seed: int, workers: int
+    samples: Sequence[Sample], tiles: Tiles, view: View, out: IO[bytes], *, seed: int, workers: int
 ) -> dict[str, list[object]]:
     """Write every sample's tiles to `out`; returns the columns of the index."""
     table: dict[str, list[object]] = {"places": [], "sha256": [], "phashes": []}
     problems, offset = [], 0
-    jobs = [(sample.place, tiles, seed) for sample in samples]
+    jobs = [(sample.place, tiles, view, seed) for sample in samples]
     with Progress("decoding pictures", len(jobs)) as progress, _mapped(jobs, workers) as results:
         for i, decoded in enumerate(results):
             progress.step()
@@ -175,14 +224,14 @@ def _mapped(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[Decoded | st
 
 def _decoded(job: Job) -> Decoded | str:
     """One picture's part of the store, or why there is none."""
-    where, tiles, seed = job
+    where, tiles, view, seed = job
     try:
         picture = decode(where)
     except InputError as error:
         return str(error)
     # By content, not by place: the same pictures give the same tiles wherever they lie.
     rng = np.random.default_rng([seed, int(picture.sha256[:16], 16)])
-    cuts = cut_tiles(picture.pixels, tiles, rng)
+    cuts = shown_tiles(picture.pixels, tiles, view) if view.resized else cut_tiles(picture.pixels, tiles, rng)
     return Decoded(picture.sha256, perceptual_hash(picture.pixels), cuts)
 
 
@@ -191,21 +240,13 @@ def _taken(index: Path, keys: Sequence[str]) -> TileStore | None:
     file = index.with_suffix(".bin")
     data = json.loads(index.read_text())
     row_of = {key: row for row, key in enumerate(data["keys"])}
-    stored = np.asarray(data["places"], np.int64)
-    size = int(stored[-1, 1] + 3 * stored[-1, 2] * stored[-1, 3])
+    stored = np.asarray(data["places"], np.int64).reshape(-1, 4)
+    size = int(stored[-1, 1] + 3 * stored[-1, 2] * stored[-1, 3]) if len(stored) else 0
     if not file.exists() or file.stat().st_size != size or any(key not in row_of for key in keys):
         return None
     starts = np.searchsorted(stored[:, 0], np.arange(len(data["keys"]) + 1))
-    rows = [row_of[key] for key in keys]
-    places = [stored[starts[row] : starts[row + 1]] for row in rows]
-    first = np.concatenate([[0], np.cumsum([len(part) for part in places])])
-    return TileStore(
-        file,
-        np.concatenate(places),
-        first.astype(np.int64),
-        tuple(data["sha256"][row] for row in rows),
-        tuple(data["phashes"][row] for row in rows),
-    )
+    whole = TileStore(file, stored, starts.astype(np.int64), tuple(data["sha256"]), tuple(data["phashes"]))
+    return whole.of(np.array([row_of[key] for key in keys], np.int64))
 
 
 def _key(sample: Sample) -> str:

@@ -1,12 +1,14 @@
 """From a recipe and a manifest to a bundle: the stages of a recipe, in order.
 
     prepare   add secondary rows, derive (augmented copies, …), decode every training and tuning picture once
-    descend   train each stream's network                      (checkpoints, resume); a frozen one stays as it is
+    pretrain  train networks that streams begin with, where the recipe says so; kept, and shared by runs
+    descend   train each stream's network, neck and layer      (checkpoints, resume); a frozen one stays as it is
     separate  do real and fake lie apart in the embedding?     (figures, t-SNE, a warning where they do not)
     export    the network as graphs; all that follows runs these
     fit       each stream's heads, on embeddings of training rows, which are kept for the next fit
     calibrate slope, offset, threshold, doubt band of each head, and how the streams vote, on tuning rows
     checks    signs of failure, on tuning rows
+    join      streams over one frozen network and one view get one graph
     write     the bundle, with what it saw
 
 Test rows are never opened.
@@ -18,10 +20,11 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import json
 import math
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +55,16 @@ from assay.learn.export import Precision, export, parity
 from assay.learn.fit import fit
 from assay.learn.flow import Flow
 from assay.learn.hold import Memory, held, remember, rows_of
-from assay.learn.nn.backbones import Trunk, build
+from assay.learn.nn.backbones import Trunk
+from assay.learn.nn.network import joined, merge, network
 from assay.learn.prepare import derived, with_secondary
-from assay.learn.recipe import Backbone, CrossEntropy, Descend, Fit, Recipe, Shown, Stream
+from assay.learn.pretrain import pretrained
+from assay.learn.recipe import Backbone, CrossEntropy, Descend, Fit, Linear, Recipe, Shown, Stream, Text
 from assay.learn.recipe import Head as HeadRecipe
-from assay.learn.rows import described, labels_of, learning_rows
+from assay.learn.rows import FEWEST, described, labels_of, learning_rows
 from assay.learn.run import Run, claim
 from assay.learn.views import changed, random_region
-from assay.types import Pixels, Sample
+from assay.types import Label, Pixels, Sample
 
 PARITY = 5e-3
 """Largest relative difference between torch's embedding and the stored graph's that is let pass; fp16 weights cost
@@ -100,6 +105,8 @@ class Learned:
         training: facts for the card.
         memories: of the rows it was trained and tuned on.
         limits: for the card.
+        trunk: the network as it was exported.
+        still: its trunk, where that was not trained: streams over equal ones can share a run.
     """
 
     graphs: dict[str, bytes]
@@ -110,6 +117,8 @@ class Learned:
     training: dict[str, Any]
     memories: tuple[Memory, ...]
     limits: tuple[str, ...]
+    trunk: Trunk
+    still: Backbone | None
 
 
 def train(
@@ -209,7 +218,20 @@ def train(
     if far:
         rows["tune"] = held(source, rows["tune"], "tune", settings.cache, seed=seed)
     labels = labels_of(rows["tune"])
+    asked = recipe
+    before: dict[str, Any] = {}
+    if recipe.pretrained:
+        recipe, before = pretrained(
+            recipe,
+            lambda stream, stage: {split: _data(stream, part, stage, settings)[0] for split, part in rows.items()},
+            Run.of(recipe, rows, seed).manifest,
+            settings.cache,
+            settings.machine,
+            seed=seed,
+        )
     learned = [_learn(stream, recipe, source, rows, settings, console) for stream in recipe.streams]
+    if recipe.shared:
+        learned = _joined(recipe, learned, settings)
     streams = [each for part in learned for each in part.cards]
     pools = {name: stream.pool for stream in recipe.streams for name in stream.named}
     defaults = [stream.name for stream in recipe.streams]
@@ -258,7 +280,8 @@ def train(
         notes=" ".join(filter(None, [_of_heads(recipe), *_of_precision(recipe, learned)])),
         engine=runtime(),
         precision=precision if any("precision" not in part.training for part in learned) else "fp32",
-        training=_training(recipe, learned, settings) | ({} if teacher is None else {"teacher": _signature(teacher)}),
+        training=_training(asked, learned, settings, before)
+        | ({} if teacher is None else {"teacher": _signature(teacher)}),
     )
     folder = out / bundle.MADE
     bundle.write(
@@ -302,23 +325,19 @@ def _learn(
     if shown.decode == "always":
         most = fitting.records
         if stage is not None:
-            flow = Flow(source, stage, stream.view.size, settings.seed)
+            flow = Flow(source, stage, stream.view, settings.seed)
             memories.append(remember(source, settings.cache, workers=workers))
             most = max(most, PROBE_ROWS)
         rows = dict(rows) | {
             "train": held(source, rows["train"], "train", settings.cache, most=most, seed=settings.seed)
         }
-    data = {
-        split: Data(part, tiles.build(part, shown.tiles, settings.cache, seed=settings.seed, workers=workers))
-        for split, part in rows.items()
-    }
-    memories += [
-        Memory(part.store.sha256, tuple(sample.origin for sample in part.samples), part.store.phashes)
-        for part in data.values()
-    ]
+    data: dict[str, Data] = {}
+    for split, part in rows.items():
+        data[split], memory = _data(stream, part, shown, settings)
+        memories.append(memory)
     if stage is None:
         torch.manual_seed(settings.seed)
-        trunk, facts = build(stream.backbone, stream.view.size), _frozen(stream.backbone)
+        trunk, facts, layer = network(stream), _frozen(stream.backbone), None
     else:
         training = descend(
             stream,
@@ -333,8 +352,11 @@ def _learn(
             resume=settings.resume,
             checkpoint_seconds=settings.checkpoint_seconds,
         )
-        trunk, facts = training.trunk, _descended(training)
+        facts = _descended(training)
         facts["separation"] = separation.look(training, data["tune"], settings.out / separation.FOLDER, console)
+        wanted = any(isinstance(head, Linear) and head.trained for head in stream.heads)
+        layer = training.layer if wanted else None
+        trunk = merge(training.trunk)
     graphs, engine, precision = _exported(stream, trunk, settings)
     if precision != settings.precision:
         facts["precision"] = precision
@@ -342,8 +364,18 @@ def _learn(
     kept = Kept(settings.out / "embeddings", stream.name, _hash(graphs))
     train, tune = data["train"], data["tune"]
     fitted = fit(
-        stream, fitting, shown, train.samples, train.store, engine, seed=settings.seed, workers=workers, kept=kept
+        stream,
+        fitting,
+        shown,
+        train.samples,
+        train.store,
+        engine,
+        seed=settings.seed,
+        workers=workers,
+        kept=kept,
+        trained=layer,
     )
+    known = labels_of(tune.samples)
     embeddings, altered = _probes(stream, shown, tune, engine, settings.seed, workers, kept)
     scored = kept.file("scored", view=stream.view.model_dump(mode="json"), pictures=list(tune.store.sha256))
     return Learned(
@@ -352,13 +384,79 @@ def _learn(
         heads=fitted.heads,
         raws=raw_scores(rows["tune"], stream.view, engine, fitted.heads, stream.pool, workers=workers, kept=scored),
         evidence={
-            name: Evidence(embeddings, head.raw(embeddings), head.raw(altered), *fitted.known(name))
+            name: Evidence(embeddings, known, head.raw(embeddings), head.raw(altered), *fitted.known(name))
             for name, head in fitted.heads.items()
         },
         training=facts,
         memories=tuple(memories),
-        limits=() if facts.get("weights") != RANDOM else (f"The network of {stream.name} was never trained.",),
+        limits=tuple(_limits(stream, facts)),
+        trunk=trunk,
+        still=None if stage is not None and stage.optimiser.trunk != 0 else stream.backbone,
     )
+
+
+def _limits(stream: Stream, facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts.get("weights") == RANDOM:
+        yield f"The network of {stream.name} was never trained."
+    if isinstance(stream.neck, Text) and not stream.neck.weights:
+        yield f"The texts of {stream.name} were not embedded by a language model: their directions mean nothing."
+
+
+def _data(stream: Stream, part: Table, shown: Shown, settings: Settings) -> tuple[Data, Memory]:
+    """The pictures of a split that a stream has something to see of, with their tiles; and a memory of all of them.
+
+    Raises:
+        ManifestError: a class has too few of them.
+    """
+    store = tiles.build(
+        part, shown.tiles, settings.cache, seed=settings.seed, workers=settings.machine.workers, view=stream.view
+    )
+    memory = Memory(store.sha256, tuple(sample.origin for sample in part), store.phashes)
+    there = store.shown
+    if len(there) == len(part):
+        return Data(part, store), memory
+    mine = part[there]
+    for label in Label:
+        count = int((mine.labels == label).sum())
+        if count < FEWEST:
+            raise ManifestError(
+                f"{stream.name} judges faces, and only {count} {label.name.lower()} rows of one split show any; add "
+                "such pictures, or leave that stream out"
+            )
+    return Data(mine, store.of(there)), memory
+
+
+def _joined(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> list[Learned]:
+    """The streams, those over one frozen network and one view with one graph for all of them.
+
+    Raises:
+        RecipeError: the graph does not give what their own gave.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, (stream, part) in enumerate(zip(recipe.streams, learned, strict=True)):
+        alike = part.still is not None and part.still.lora is None and stream.beside is None
+        told = [stream.view.model_dump(mode="json"), part.still and part.still.model_dump(mode="json")]
+        key = json.dumps(told, sort_keys=True) if alike else stream.name
+        groups.setdefault(key, []).append(place)
+    found = list(learned)
+    for places in groups.values():
+        if len(places) < 2:
+            continue
+        mine = [learned[place] for place in places]
+        trunk = joined([part.trunk for part in mine])
+        view = recipe.streams[places[0]].view
+        stem = "-".join(recipe.streams[place].name for place in places)
+        together = Stream(name=stem, view=view, backbone=recipe.streams[places[0]].backbone)
+        graphs, _, _ = _exported(together, trunk, settings)
+        start = 0
+        for number, (place, part) in enumerate(zip(places, mine, strict=True)):
+            span = (start, start + part.trunk.dim)
+            parameters = sum(p.numel() for p in trunk.parameters())
+            change = {"trunk": stem, "part": span, "parameters": parameters}
+            cards = tuple(card.model_copy(update=change) for card in part.cards)
+            found[place] = dataclasses.replace(part, cards=cards, graphs=graphs if number == 0 else {})
+            start = span[1]
+    return found
 
 
 def _descended(training: Training) -> dict[str, Any]:
@@ -418,7 +516,8 @@ def _probes(
     def both(row: int) -> Pixels:
         rng = np.random.default_rng([seed, 3, row])
         tile = tune.store.tile(row, 0)
-        altered = changed(random_region(tile, shown.crops.base, rng), shown, stream.view.size, rng)
+        region = random_region(tile, shown.crops.base, rng)
+        altered = changed(region, shown, stream.view.size, rng, whole=stream.view.resized)
         return np.concatenate([view.crops(tile), altered[None]])
 
     rows = range(len(tune.samples))
@@ -479,12 +578,15 @@ def _seen(learned: Sequence[Learned]) -> Seen:
     )
 
 
-def _training(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> dict[str, Any]:
+def _training(
+    recipe: Recipe, learned: Sequence[Learned], settings: Settings, pretrained: Mapping[str, Any]
+) -> dict[str, Any]:
     machine = settings.machine
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"expects"}),
         "commit": _commit(),
         "seed": settings.seed,
+        **({"pretrained": dict(pretrained)} if pretrained else {}),
         "streams": {stream.name: part.training for stream, part in zip(recipe.streams, learned, strict=True)},
         "machine": f"{machine.device}, {'bfloat16' if machine.bf16 else 'float32'} forward, {platform.machine()}",
         "torch": importlib.metadata.version("torch"),

@@ -15,7 +15,8 @@ from PIL import Image
 
 from assay.image.alter import T
 from assay.image.cut import cut
-from assay.learn.recipe import Descend, InfoNCE, Shown
+from assay.image.view import View
+from assay.learn.recipe import Descent, InfoNCE, Shown
 from assay.types import Box, Pixels
 
 LOCAL = "local"
@@ -25,7 +26,7 @@ ASPECTS = (3 / 4, 4 / 3)
 """Width over height of a resized crop, least and most."""
 
 
-def names(stage: Descend) -> tuple[str, ...]:
+def names(stage: Descent) -> tuple[str, ...]:
     """What the views of a picture are called."""
     if not isinstance(stage.loss, InfoNCE):
         return tuple(f"view {number}" for number in range(1, stage.loss.views + 1))
@@ -34,13 +35,16 @@ def names(stage: Descend) -> tuple[str, ...]:
     return ("clean", "transformed", "global", LOCAL, *further)
 
 
-def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> dict[str, Pixels]:
+def draw(
+    tile: Pixels, stage: Descent, size: int, rng: np.random.Generator, *, whole: bool = False
+) -> dict[str, Pixels]:
     """The views of a picture.
 
     Args:
         tile: (height, width, 3) uint8.
         size: side of the clean, transformed and global views; local views have `stage.crops.local`.
         rng: the only source of chance: the same state gives the same views.
+        whole: views of the large size show all of the region, resized, in place of a crop (`View.resized`).
 
     Returns:
         In the order of `names`. "view 1" and on: the region augmented, then T, each drawn for itself. For CoDE's loss,
@@ -55,15 +59,15 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
         region = stage.degrade(region, rng)
     crops = stage.crops
     if not isinstance(stage.loss, InfoNCE):
-        return {name: changed(region, stage, size, rng) for name in names(stage)}
+        return {name: changed(region, stage, size, rng, whole=whole) for name in names(stage)}
 
     def altered(name: Literal["transformed", "global", "local"], pixels: Pixels, side: int) -> Pixels:
         if name in crops.altered:
-            return changed(pixels, stage, side, rng)
+            return changed(pixels, stage, side, rng, whole=whole)
         return dataclasses.replace(sized(stage.alter, side), max_ops=0)(pixels, rng)
 
     views = {
-        "clean": random_crop(region, size, rng),
+        "clean": plain(region, size, rng, whole=whole),
         "transformed": altered("transformed", region, size),
         "global": altered("global", resized_crop(region, size, crops.global_area, rng), size),
     }
@@ -72,10 +76,17 @@ def draw(tile: Pixels, stage: Descend, size: int, rng: np.random.Generator) -> d
     return views
 
 
-def changed(pixels: Pixels, shown: Shown, size: int, rng: np.random.Generator) -> Pixels:
-    """A picture after a stage's online augmentation and T: (size, size, 3) uint8."""
+def plain(region: Pixels, size: int, rng: np.random.Generator, *, whole: bool) -> Pixels:
+    """A region as it is: a crop of it at native resolution, or all of it, resized: (size, size, 3) uint8."""
+    return View(size=size).fitted(region) if whole else random_crop(region, size, rng)
+
+
+def changed(pixels: Pixels, shown: Shown, size: int, rng: np.random.Generator, *, whole: bool = False) -> Pixels:
+    """A picture after a stage's online augmentation and T: (size, size, 3) uint8. See `draw` for `whole`."""
     if shown.augment is not None:
         pixels = shown.augment(pixels, rng)
+    if whole:
+        return View(size=size).fitted(shown.alter.operate(pixels, rng))
     return sized(shown.alter, size)(pixels, rng)
 
 

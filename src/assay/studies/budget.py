@@ -96,10 +96,11 @@ def seconds_a_step(
     for stream, stage in descents(recipe):
         batches: Batches | Flow
         if stage.decode == "always":
-            batches = Flow(Table.of(rows), stage, stream.view.size, seed)
+            batches = Flow(Table.of(rows), stage, stream.view, seed)
         else:
-            store = tiles.build(train, stage.tiles, cache, seed=seed, workers=workers)
-            batches = Batches(store, train, stage, stream.view.size, seed)
+            store = tiles.build(train, stage.tiles, cache, seed=seed, workers=workers, view=stream.view)
+            shown = store.shown
+            batches = Batches(store.of(shown), train[shown], stage, stream.view, seed)
         training = Training(stream, stage, machine, seed=seed, total=max(1, stage.steps * stage.epochs))
         seconds += _median(training, batches, clock)
     return seconds

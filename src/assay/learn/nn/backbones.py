@@ -55,13 +55,23 @@ class Trunk(nn.Module):
         features: Tensor = self.network.forward_features(self.front(x))
         return features
 
-    def embed(self, features: Tensor) -> Tensor:
-        """Features to the embedding (n, dim)."""
+    def embed(self, features: Tensor, x: Tensor) -> Tensor:
+        """Features of pictures `x` to the embedding (n, dim)."""
         embedding: Tensor = self.network.forward_head(features, pre_logits=True)
         return embedding
 
+    def as_map(self, features: Tensor, x: Tensor) -> Tensor:
+        """Features of pictures `x` as a map (n, c, h, w): tokens (n, prefix + h·w, c) in their places."""
+        if features.ndim == 4:
+            # timm says so of networks such as Swin, whose maps are (n, h, w, c).
+            last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+            return features.permute(0, 3, 1, 2) if last else features
+        prefix = self.network.num_prefix_tokens
+        height, width = self.network.patch_embed.dynamic_feat_size((x.shape[2], x.shape[3]))
+        return features[:, prefix:].transpose(1, 2).reshape(-1, features.shape[2], height, width)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.embed(self.features(x))
+        return self.embed(self.features(x), x)
 
 
 def build(backbone: Backbone, size: int) -> Trunk:

@@ -98,6 +98,12 @@ THIN: dict[str, Any] = {"base": "dfcon25:thin", "views": 14_400}
 FEW = ("--set", "fit.records=2000")
 """Pictures that perceptrons are fitted on: as many of each class."""
 
+DRIFT: dict[str, Any] = {"base": "drift26", "views": 25_920}
+"""90 steps of each of three streams, 48 pairs."""
+
+SHORT = ("--set", "pretrain.steps=50")
+"""200 steps of contrastive training for the network that the streams share."""
+
 PLANS: dict[str, tuple[Job, ...]] = {
     "code24": (
         Job("code24-ablation", 3, RATE),
@@ -121,6 +127,12 @@ PLANS: dict[str, tuple[Job, ...]] = {
         ),
         Job("dfcon25-separation", 1, (*FEW, *PLAIN), **THIN),
         Job("dfcon25-fairness", 1, FEW, by="domain", **POCKET),
+    ),
+    "drift26": (
+        Job("drift26-degradation", 3, SHORT, **DRIFT),
+        Job("drift26-streams", 3, SHORT, **DRIFT),
+        Job("drift26-calibration", 3, SHORT, **DRIFT),
+        Job("drift26-forms", 3, SHORT, **DRIFT),
     ),
 }
 """Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""

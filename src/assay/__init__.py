@@ -29,6 +29,7 @@ def load(
     *,
     head: str | None = None,
     vote: str | None = None,
+    skip: bool = False,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Detector:
@@ -38,8 +39,9 @@ def load(
         name_or_folder: the name of an installed detector, or a bundle's folder; None for the default detector.
         head: the kind of head that judges, where the detector has several: "linear", "nearest", "one_class" or
             "mlp". None takes the default one. Each has its own threshold and doubt band.
-        vote: how its streams vote, where it has several: "modified_majority", "majority", "mean", "plain_mean", "best",
-            or the name of a stream that judges alone. None takes the default rule.
+        vote: how its streams vote, where it has several: "modified_majority", "majority", "mean", "plain_mean",
+            "levels", "tenths", "best", or the name of a stream that judges alone. None takes the default rule.
+        skip: leave out streams where they cannot change the verdict, but for a stated share of pictures.
         threads: cores for one run of a network; None for all physical ones.
         device: "auto" takes a CUDA GPU where ONNX Runtime has one, "cpu" and "cuda" insist.
 
@@ -51,7 +53,7 @@ def load(
     from assay.judge import bundle, detector
 
     read = bundle.read(bundle.find(name_or_folder))
-    return detector.Detector(read, head=head, vote=vote, threads=threads, device=device)
+    return detector.Detector(read, head=head, vote=vote, skip=skip, threads=threads, device=device)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ import functools
 import hashlib
 import importlib.util
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,13 @@ class Mtcnn:
         return boxes[best], places[best]
 
 
+KEPT = 8192
+"""Pictures whose faces are kept, a kilobyte or so each."""
+
+_found: dict[bytes, tuple[Face, ...]] = {}
+_keeping = threading.Lock()
+
+
 @functools.cache
 def shared(score: float = SCORE) -> Mtcnn:
     """One for each process: sessions cannot be sent to another. Raises as `Mtcnn` does."""
@@ -158,13 +166,24 @@ def look(pixels: Pixels) -> tuple[Face, ...]:
     """The faces in a picture, the best score first, looked for a second time on enhanced copies where it shows none
     (`assay.image.faces.find`): what views of faces are cut by, in training as in judging.
 
+    What was found of the last `KEPT` pictures is kept: an evaluation shows the same pixels to one detector after
+    another, and the search takes longer than judging.
+
     Args:
         pixels: (height, width, 3) uint8, one pixel or more.
 
     Raises:
         MissingExtra: the networks are not installed (extra "faces").
     """
-    return find(pixels, shared()).faces
+    key = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest() + repr(pixels.shape).encode()
+    faces = _found.get(key)
+    if faces is None:
+        faces = find(pixels, shared()).faces
+        with _keeping:
+            if len(_found) >= KEPT:
+                del _found[next(iter(_found))]
+            _found[key] = faces
+    return faces
 
 
 def thinned(boxes: Floats, overlap: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:

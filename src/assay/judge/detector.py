@@ -7,15 +7,16 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from assay.errors import InputError, MissingExtra
+from assay.errors import BundleError, InputError, MissingExtra
 from assay.image.decode import DEFAULT, Limits, Source, decode
 from assay.image.faces import Face
 from assay.image.mtcnn import look
@@ -26,10 +27,14 @@ from assay.judge.engine import Device, Engine
 from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool, ruling
 from assay.judge.seen import Seen
+from assay.judge.skip import Skip
 from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Verdict
 
 DISAGREE = 0.5
 """Crops whose P(fake) differ by at least so much are named in the verdict's reasons."""
+
+SKIPPED = "left out, as it could not have changed the verdict"
+"""Why a stream has no part where streams may be left out."""
 
 Raws = list[npt.NDArray[np.float64]]
 """Of each frame, the raw scores of its crops; a frame without a face has none."""
@@ -49,6 +54,7 @@ class Prepared:
         boxes: of each of these views, by frame, where its crops lie in px of the picture; a box may reach beyond it. A
             frame without a face has none.
         absent: why a view does not apply, for each of the others.
+        later: the frames, where views are cut only when their streams are to run; else empty.
     """
 
     input: str
@@ -60,6 +66,7 @@ class Prepared:
     crops: Mapping[View, Pixels]
     boxes: Mapping[View, tuple[tuple[Box, ...], ...]]
     absent: Mapping[View, str]
+    later: tuple[Pixels, ...] = ()
 
 
 class Detector:
@@ -69,11 +76,13 @@ class Detector:
         bundle: as read.
         head: the kind of head that judges, of every stream that has it; None for the default ones.
         vote: the rule by which the streams vote; None for the default one.
+        skip: leave out streams that cannot change the verdict (`assay.judge.skip`), also the search for faces where it
+            is one of faces. Clips and animations are judged by all.
         threads: cores for the networks; None for all physical ones that this process may use.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        BundleError: kind "unknown": it has no such head or rule.
+        BundleError: kind "unknown": it has no such head or rule, or its streams cannot be left out.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class Detector:
         *,
         head: str | None = None,
         vote: str | None = None,
+        skip: bool = False,
         threads: int | None = None,
         device: Device = "auto",
     ) -> None:
@@ -91,6 +101,11 @@ class Detector:
         # Asking for the default head or rule by name changes nothing.
         self._choice = "" if self._rules == bundle.chosen() else head or vote or ""
         self._asked = "vote" if head is None else "head"
+        self._skip = self._rules.skip if skip else None
+        if skip and self._skip is None:
+            raise BundleError(
+                f"{self.card.name}: no stream of it can be left out; judge without skipping", kind="unknown"
+            )
         trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
         self._engines = {trunk: Engine(bundle.folder, trunk, threads, device) for trunk in trunks}
         self._runs: dict[tuple[str, View], list[StreamCard]] = {}
@@ -254,15 +269,36 @@ class Detector:
         return self.cut(decode(source, limits), name_of(source))
 
     def cut(self, picture: Picture, name: str) -> Prepared:
-        """The crops of a decoded picture; its pixels are not kept. `name` is what the verdict will call it."""
+        """The crops of a decoded picture; its pixels are not kept, unless streams may be left out. `name` is what the
+        verdict will call it."""
+        views = list(dict.fromkeys(view for _, view in self._runs))
+        bare = Prepared(
+            input=name,
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            frame_numbers=picture.frame_numbers,
+            frame_count=picture.frame_count,
+            crops={},
+            boxes={},
+            absent={},
+        )
+        if self._skip is None or len(picture.frames) > 1:
+            return self._shown(bare, views, picture.frames)
+        first = {self._stream(name).view for name in self._skip.order[0]}
+        whole = dataclasses.replace(bare, later=picture.frames)
+        return self._shown(whole, [view for view in views if view in first], picture.frames)
+
+    @staticmethod
+    def _shown(picture: Prepared, views: Sequence[View], frames: Sequence[Pixels]) -> Prepared:
+        """The picture with further views cut from its frames."""
         width, height = picture.width, picture.height
-        views = dict.fromkeys(view for _, view in self._runs)
         absent = {view: reason for view in views if (reason := view.why_not(width, height)) and not _of_faces(view)}
-        faces: list[tuple[Face, ...]] = [() for _ in picture.frames]
+        faces: list[tuple[Face, ...]] = [() for _ in frames]
         wanting = [view for view in views if _of_faces(view)]
         if wanting:
             try:
-                faces = [look(frame) for frame in picture.frames]
+                faces = [look(frame) for frame in frames]
             except MissingExtra as error:
                 absent |= dict.fromkeys(wanting, str(error))
             else:
@@ -270,27 +306,51 @@ class Detector:
                     reasons = [view.why_not(width, height, found) for found in faces]
                     absent |= {view: reasons[0]} if all(reasons) else {}
         there = [view for view in views if view not in absent]
-        each = list(zip(picture.frames, faces, strict=True))
-        return Prepared(
-            input=name,
-            sha256=picture.sha256,
-            width=width,
-            height=height,
-            frame_numbers=picture.frame_numbers,
-            frame_count=picture.frame_count,
-            crops={view: np.concatenate([view.crops(*frame) for frame in each]) for view in there},
-            boxes={view: tuple(view.boxes(width, height, found) for _, found in each) for view in there},
-            absent=absent,
+        each = list(zip(frames, faces, strict=True))
+        crops = {view: np.concatenate([view.crops(*frame) for frame in each]) for view in there}
+        boxes = {view: tuple(view.boxes(width, height, found) for _, found in each) for view in there}
+        return dataclasses.replace(
+            picture,
+            crops={**picture.crops, **crops},
+            boxes={**picture.boxes, **boxes},
+            absent={**picture.absent, **absent},
         )
 
     def judge_prepared(self, pictures: Sequence[Prepared]) -> list[Verdict]:
-        """Verdicts on prepared pictures, in their order; each trunk runs once over the crops of all of them."""
+        """Verdicts on prepared pictures, in their order; each trunk runs once over the crops of all of them, or of
+        those that it may matter to where streams can be left out."""
+        if self._skip is not None:
+            return self._judge_skipping(self._skip, pictures)
         return self.judge_embedded(pictures, self.embed_prepared(pictures))
 
-    def embed_prepared(self, pictures: Sequence[Prepared]) -> Embeddings:
-        """What each trunk makes of the crops of prepared pictures."""
+    def _judge_skipping(self, skip: Skip, pictures: Sequence[Prepared]) -> list[Verdict]:
+        """Group after group of streams, each on the pictures that it may still matter to."""
+        shown = list(pictures)
+        raws: list[dict[str, Raws]] = [{} for _ in pictures]
+        settled: list[float | None] = [None] * len(pictures)
+        for done, group in enumerate(skip.order):
+            going = [row for row in range(len(shown)) if settled[row] is None]
+            views = dict.fromkeys(self._stream(name).view for name in group)
+            for row in going:
+                missing = [view for view in views if view not in shown[row].crops and view not in shown[row].absent]
+                shown[row] = self._shown(shown[row], missing, shown[row].later)
+            mine = [shown[row] for row in going]
+            runs = {run: streams for run, streams in self._runs.items() if any(s.name in group for s in streams)}
+            for row, found in zip(going, self._raws(mine, self.embed_prepared(mine, runs), runs), strict=True):
+                raws[row] |= found
+                if done + 1 < len(skip.order) and shown[row].later:
+                    rules = self.rules.streams
+                    scores = {name: rules[name].score(np.concatenate(raw)) for name, raw in raws[row].items()}
+                    finite = {name: score for name, score in scores.items() if math.isfinite(score)}
+                    settled[row] = skip.settled(self.rules, done + 1, finite)
+        parts = zip(shown, raws, settled, strict=True)
+        return [self._verdict(picture, raw, score) for picture, raw, score in parts]
+
+    def embed_prepared(self, pictures: Sequence[Prepared], runs: Collection[tuple[str, View]] = ()) -> Embeddings:
+        """What each trunk makes of the crops of prepared pictures; some trunks and views only, where `runs` names
+        them."""
         found: Embeddings = {}
-        for trunk, view in self._runs:
+        for trunk, view in runs or self._runs:
             crops = [picture.crops[view] for picture in pictures if view in picture.crops]
             if crops:
                 found[trunk, view] = self._embed(self._engines[trunk], view, crops)
@@ -299,8 +359,18 @@ class Detector:
     def judge_embedded(self, pictures: Sequence[Prepared], embeddings: Embeddings) -> list[Verdict]:
         """Verdicts on pictures whose embeddings are there: `embed_prepared` of this detector, or of one that judges by
         another head of the same bundle."""
+        found = self._raws(pictures, embeddings, self._runs)
+        return [self._verdict(picture, raw) for picture, raw in zip(pictures, found, strict=True)]
+
+    def _raws(
+        self,
+        pictures: Sequence[Prepared],
+        embeddings: Embeddings,
+        runs: Mapping[tuple[str, View], Sequence[StreamCard]],
+    ) -> list[dict[str, Raws]]:
+        """Of each picture, the raw scores of the streams that apply to it."""
         raws: list[dict[str, Raws]] = [{} for _ in pictures]
-        for (trunk, view), streams in self._runs.items():
+        for (trunk, view), streams in runs.items():
             rows = [row for row, picture in enumerate(pictures) if view in picture.crops]
             if not rows:
                 continue
@@ -310,7 +380,7 @@ class Detector:
                 parts = iter(np.split(self.raw(stream.name, embedding), ends))
                 for row in rows:
                     raws[row][stream.name] = list(itertools.islice(parts, len(pictures[row].frame_numbers)))
-        return [self._verdict(picture, raw) for picture, raw in zip(pictures, raws, strict=True)]
+        return raws
 
     @staticmethod
     def _embed(engine: Engine, view: View, crops: Sequence[Pixels]) -> npt.NDArray[np.float32]:
@@ -319,11 +389,14 @@ class Detector:
         starts = range(0, len(whole), engine.crops)
         return np.concatenate([engine.run(view.tensor(whole[start : start + engine.crops])) for start in starts])
 
-    def _verdict(self, picture: Prepared, raws: Mapping[str, Raws]) -> Verdict:
+    def _verdict(self, picture: Prepared, raws: Mapping[str, Raws], settled: float | None = None) -> Verdict:
+        """The verdict; where some streams were left out, on the score that is `settled` without them."""
         streams = tuple(self._stream_score(stream, picture, raws.get(stream.name)) for stream in self._streams)
         scores = {stream.name: stream.score for stream in streams if stream.score is not None}
         bar = self.rules.bar(scores)
         score = self.rules.vote(scores) if scores else None
+        if settled is not None:
+            bar, score = self.rules.ensemble, settled
         frames = self._frame_scores(picture, {name: raws[name] for name in scores}) if scores else ()
         return Verdict(
             verdict=Ruling.UNCERTAIN if score is None else ruling(score, bar.threshold, bar.doubt_low),
@@ -347,7 +420,7 @@ class Detector:
 
     def _stream_score(self, stream: StreamCard, picture: Prepared, raws: Raws | None) -> StreamScore:
         if raws is None:
-            return StreamScore(stream.name, None, picture.absent[stream.view])
+            return StreamScore(stream.name, None, picture.absent.get(stream.view, SKIPPED))
         every = np.concatenate(raws)
         if not np.isfinite(every).all():
             return StreamScore(stream.name, None, "its network gave no finite number for this picture")

@@ -16,6 +16,7 @@ import pydantic
 
 from assay import metrics
 from assay.judge import vote
+from assay.judge.skip import Skip
 from assay.types import Ruling
 
 Floats = npt.NDArray[np.float64]
@@ -156,6 +157,7 @@ class Judge(pydantic.BaseModel):
         alternatives: by kind of head, the rule of the streams with that head, where they vote in the voters' place.
         rules: other ways for the voters to vote, by name: another method, or some of them alone. Each has its own
             threshold and doubt band.
+        skip: when streams are left out, where that is asked for; None where it cannot be.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -165,6 +167,7 @@ class Judge(pydantic.BaseModel):
     voters: tuple[str, ...] = ()
     alternatives: dict[HeadKind, EnsembleRule] = {}
     rules: dict[str, EnsembleRule] = {}
+    skip: Skip | None = None
 
     @pydantic.model_validator(mode="after")
     def _voters_are_streams(self) -> Self:
@@ -175,6 +178,8 @@ class Judge(pydantic.BaseModel):
         for name, rule in {"ensemble": self.ensemble, **self.rules}.items():
             if strangers := [voter for voter in (*rule.voters, *rule.weights) if voter not in self.voting]:
                 raise ValueError(f"the rule {name} asks for votes of {', '.join(strangers)}, which do not vote")
+        if self.skip and {name for group in self.skip.order for name in group} != set(self.voting):
+            raise ValueError("the order in which streams may be left out does not name each that votes")
         return self
 
     @property
@@ -184,7 +189,10 @@ class Judge(pydantic.BaseModel):
 
     def of(self, streams: Collection[str], ensemble: EnsembleRule) -> Judge:
         """A judge of some of the streams only, all of which vote, by another rule: of its voters where it names any."""
-        return Judge(streams={name: self.streams[name] for name in ensemble.voters or streams}, ensemble=ensemble)
+        chosen = {name: self.streams[name] for name in ensemble.voters or streams}
+        # Its bounds were chosen for the rule that the bundle has.
+        mine = ensemble == self.ensemble and set(chosen) == set(self.voting)
+        return Judge(streams=chosen, ensemble=ensemble, skip=self.skip if mine else None)
 
     def vote(self, scores: Mapping[str, float]) -> float:
         """The ensemble's P(fake) from the scores of the streams that apply, a voter among them at least."""

@@ -103,7 +103,7 @@ class Classified(nn.Module):
                     "with assay distill, or set descend.loss.teacher to 0"
                 )
             target = (1 - self.loss.teacher) * target + self.loss.teacher * taught
-        return cross_entropy(logits, target)
+        return cross_entropy(logits, target, self.loss.focal)
 
 
 def objective(loss: InfoNCE | SupCon | CrossEntropy, dim: int) -> nn.Module:
@@ -122,6 +122,15 @@ def truth(rows: Tensor) -> Tensor:
     return (torch.arange(len(rows), device=rows.device) >= len(rows) // 2).float()
 
 
-def cross_entropy(logits: list[Tensor], target: Tensor) -> Tensor:
-    """The mean over views of the binary cross-entropy with P(fake) `target`, (n,)."""
-    return functional.binary_cross_entropy_with_logits(torch.stack(logits), target.expand(len(logits), -1))
+def cross_entropy(logits: list[Tensor], target: Tensor, focal: float = 0.0) -> Tensor:
+    """The mean over views of the binary cross-entropy with P(fake) `target`, (n,); with the focal weight
+    (1 - p) ** `focal` of Lin et al. (ICCV 2017, equation 4), p the probability given to the target, where it is not 0.
+    """
+    views = torch.stack(logits)
+    wanted = target.expand(len(logits), -1)
+    if not focal:
+        return functional.binary_cross_entropy_with_logits(views, wanted)
+    losses = functional.binary_cross_entropy_with_logits(views, wanted, reduction="none")
+    given = views.sigmoid()
+    right = given * wanted + (1 - given) * (1 - wanted)
+    return ((1 - right) ** focal * losses).mean()

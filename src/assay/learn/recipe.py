@@ -547,6 +547,7 @@ class Calibrate(Part):
             judges unless another is asked for.
         scaling: "platt" fits a slope and an offset to each stream's raw scores; "temperature" the slope alone (Guo et
             al., ICML 2017; drift); "none" leaves P(fake) = sigmoid(raw).
+        skip: the share of verdicts that may change where streams are left out that hardly matter (`assay.judge.skip`).
         weights: of the streams, by name, where they vote by "tenths" (drift, *release*); 1 where none is given. By
             "levels" they weigh as the tuning rows say.
         fpr: the false-positive rate that the threshold is chosen for.
@@ -557,6 +558,7 @@ class Calibrate(Part):
     rule: Method = "mean"
     scaling: Scaling = "platt"
     weights: dict[str, Annotated[float, pydantic.Field(gt=0)]] = {}
+    skip: float = pydantic.Field(0.005, ge=0, lt=1)
     fpr: float = pydantic.Field(0.05, gt=0, lt=1)
     decided: float = pydantic.Field(0.70, ge=0, le=1)
 

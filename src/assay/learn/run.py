@@ -23,7 +23,13 @@ NOTE = "run.json"
 HEADS = ("bundle", "graphs")
 """What a run makes after its networks."""
 
-LEFT = (*HEADS, "embeddings", "separation", "*.checkpoint.safetensors", "*.best.safetensors", "*.epochs.jsonl")
+DONE = "bundle"
+"""What stands there when all of a run is done."""
+
+NETWORKS = ("*.checkpoint.safetensors", "*.best.safetensors", "*.epochs.jsonl")
+"""What a run's training leaves."""
+
+LEFT = (*HEADS, "embeddings", "separation", *NETWORKS)
 """What a run leaves in its folder. Decoded tiles are not among it: they depend on the pictures, not on the run."""
 
 
@@ -112,6 +118,29 @@ def claim(folder: Path, run: Run, *, resume: bool) -> bool:
         raise RecipeError(f"{folder} is not empty and holds no run; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     _write(note, part, run)
+    return False
+
+
+def lent(folder: Path, run: Run, others: Iterable[Path]) -> bool:
+    """Take the trained networks, and what was embedded by them, of a run that parts ways only after them.
+
+    Args:
+        folder: of this run, without networks.
+        others: folders of other runs; those that hold none, or are not done with their networks, are passed over.
+
+    Returns:
+        Whether there was one.
+    """
+    for other in others:
+        if not (other / NOTE).exists() or not (other / DONE).exists() or not _read(other / NOTE).same_networks(run):
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        for pattern in (*NETWORKS, "embeddings"):
+            for path in other.glob(pattern):
+                copy = shutil.copytree if path.is_dir() else shutil.copyfile
+                copy(path, folder / path.name)
+        _write(folder / NOTE, folder / f".{NOTE}.part", run)
+        return True
     return False
 
 

@@ -38,13 +38,15 @@ from assay.data import remote
 from assay.data.index import Index
 from assay.data.table import Table, concatenated
 from assay.errors import ManifestError, RecipeError
+from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
 from assay.judge.detector import Detector
 from assay.judge.engine import Engine, runtime
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS, HeadKind
+from assay.judge.rule import DIGITS, HeadKind, Judge
 from assay.judge.seen import Seen
+from assay.judge.skip import Skip, choose
 from assay.learn import checks, separation, tiles
 from assay.learn.batches import TEACHER
 from assay.learn.calibrate import BEST, METHODS, calibrate, raw_scores
@@ -247,6 +249,7 @@ def train(
         voters=defaults if several else (),
         alternatives={kind: alike for kind, alike in kinds.items() if several and alike != defaults},
     )
+    judge = judge.model_copy(update={"skip": _skip(judge, streams, learned, calibration.skip)})
     signs: dict[str, list[Check]] = {}
     scores: dict[str, npt.NDArray[np.float64]] = {}
     for part in learned:
@@ -424,6 +427,22 @@ def _data(stream: Stream, part: Table, shown: Shown, settings: Settings) -> tupl
                 "such pictures, or leave that stream out"
             )
     return Data(mine, store.of(there)), memory
+
+
+def _skip(judge: Judge, streams: Sequence[StreamCard], learned: Sequence[Learned], budget: float) -> Skip | None:
+    """When streams may be left out: those that share a run together, faces last, else the smaller network first."""
+    groups: dict[tuple[str, View], list[StreamCard]] = {}
+    for stream in streams:
+        if stream.name in judge.voting:
+            groups.setdefault((stream.trunk, stream.view), []).append(stream)
+    # The search for faces takes longer than any small network.
+    order = sorted(groups.values(), key=lambda group: (group[0].view.layout == "faces", group[0].parameters))
+    scores = {}
+    for name, raws in ((name, raws) for part in learned for name, raws in part.raws.items()):
+        if name in judge.voting:
+            scores[name] = np.round(judge.streams[name].probability(raws), DIGITS)
+    names = [[stream.name for stream in group] for group in order]
+    return choose(judge.of(judge.voting, judge.ensemble), names, scores, budget=budget)
 
 
 def _joined(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> list[Learned]:

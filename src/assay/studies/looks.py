@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from assay import metrics
 from assay.learn.checks import CORRELATED, correlation
 from assay.measure.fairness import SMALL, Audit, Gap, audit
 from assay.metrics import Interval
 from assay.studies.block import NONE, Block
-from assay.studies.compare import Scores, Series
+from assay.studies.compare import Scores, Series, figure
 from assay.studies.conditions import CLEAN
 from assay.studies.run import Report
 
@@ -94,6 +96,31 @@ def audits(
                     seed=seed,
                 )
     return found
+
+
+def calibration(report: Report, scores: Mapping[Series, Scores], *, rounds: int = 500) -> Block:
+    """How far each series' scores are probabilities, and how many reals it calls fake."""
+    rows = []
+    for series, mine in scores.items():
+        bars = {result.seed: result.thresholds.get(series.head, np.nan) for result in report.results[series.arm]}
+        above = dataclasses.replace(mine, values=mine.values - np.array([[bars[seed]] for seed in mine.seeds]))
+        cells = (
+            figure(mine, metrics.expected_calibration_error, rounds=rounds),
+            figure(mine, lambda labels, values: metrics.rates(labels, values, 0.5).fpr, rounds=rounds),
+            figure(above, lambda labels, values: metrics.rates(labels, values, 0.0).fpr, rounds=rounds),
+        )
+        told = [_rate(cell.interval) + _spread(cell.spread) for cell in cells]
+        rows.append((series.arm, series.head, series.condition, *told, str(len(mine.labels))))
+    return Block(
+        "scores as probabilities, %",
+        ("arm", "head", "condition", "calibration error", "reals fake at one half", "at its own threshold", "rows"),
+        tuple(rows),
+        note="expected calibration error of P(fake), these rows' share of fakes; intervals 95 %, ± over seeds",
+    )
+
+
+def _spread(spread: float) -> str:
+    return f" ±{100 * spread:.1f}" if math.isfinite(spread) else ""
 
 
 def fairness(report: Report, found: Mapping[tuple[Series, int], Audit]) -> Iterator[Block]:

@@ -33,7 +33,7 @@ from assay.judge.detector import Detector
 from assay.learn.distill import TAUGHT, seeing, taught
 from assay.learn.recipe import Recipe
 from assay.learn.rows import learning_rows
-from assay.learn.run import Run
+from assay.learn.run import Run, lent
 from assay.learn.train import train
 from assay.measure.evaluate import Progress
 from assay.studies import budget
@@ -341,6 +341,10 @@ class _Runner:
         with lock.held(home, wait=True):
             if not _made(made, recipe, seed):
                 fresh, began = not any(home.iterdir()), _processor_time()
+                if fresh and self.common != self.out:
+                    asked = Run.of(recipe, learning_rows(rows), seed)
+                    # What differs in heads or calibration alone needs no new networks.
+                    fresh = not lent(home, asked, sorted(set(home.parent.iterdir()) - {home}))
                 train(
                     recipe,
                     rows,

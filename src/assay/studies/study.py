@@ -114,6 +114,7 @@ class Study:
             without it. Empty: no such arms.
         leave_each: such arms for every arm, not for the first alone.
         embedding: also look at the embeddings of test rows (`assay.measure.overview`).
+        calibration: also tell how far scores are probabilities, and the false-positive rates.
         fairness: also compare rates of error between the values of `by`, at the detector's own threshold.
         by: the column that figures are broken down by.
         figure: "points" (a line for each arm), "curve" (conditions along the axis) or "parameters" (of each arm's
@@ -132,6 +133,7 @@ class Study:
     leave: str = ""
     leave_each: bool = False
     embedding: bool = False
+    calibration: bool = False
     fairness: bool = False
     by: str = "generator"
     figure: Literal["points", "curve", "parameters"] = "points"

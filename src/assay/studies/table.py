@@ -159,6 +159,8 @@ def blocks(tables: Tables) -> Iterator[Block]:
         yield _differences(tables)
     if (shared := looks.errors(tables.report, tables.scores)) is not None:
         yield shared
+    if study.calibration:
+        yield looks.calibration(tables.report, tables.scores)
     if (apart := looks.embeddings(tables.report)) is not None:
         yield apart
     if tables.audits:

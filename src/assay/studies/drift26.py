@@ -1,0 +1,65 @@
+"""The studies that readers of drift ask for (arXiv 2604.25889), each as values.
+
+Every arm is the recipe `drift26` with a few fields changed. Its figures come from a secondary source, so no table of
+the paper stands beside ours; arms, budgets and conditions are *ours*.
+"""
+
+from __future__ import annotations
+
+from assay.recipes.drift26 import STREAMS
+from assay.studies.study import Arm, Study
+
+BASE = "drift26"
+
+CONDITIONS = ("clean", "mix0.5", "jpeg20", "noise20")
+"""Clean, the sweep's random mix at half its strength, and two of its single degradations."""
+
+RULES = ("best", "levels", "tenths", "mean", "plain_mean", "majority", "modified_majority")
+"""The best stream alone, both published rules, and what they are compared with."""
+
+FULL = Arm("full", "the paper's form: necks over one frozen network, degraded in training", base=BASE)
+
+STREAMS_ALONE = Study(
+    name="drift26-streams",
+    question="is the vote better than the best of its streams, by which rule, and does it hold under degradation?",
+    arms=(FULL,),
+    heads=(*RULES, *STREAMS),
+    streams=STREAMS,
+    conditions=CONDITIONS,
+    note="best: the stream that orders the tuning rows best, alone; the lines below it are compared with it. face: on "
+    "the rows that show one",
+)
+
+CALIBRATION = Study(
+    name="drift26-calibration",
+    question="what does calibration do to false positives and to the error of P(fake)?",
+    arms=(
+        Arm("none", "P(fake) as the trained layers give it", base=BASE, changes={"calibrate__scaling": "none"}),
+        Arm("temperature", "a temperature for each stream, as in drift", base=BASE),
+        Arm("platt", "slope and offset for each stream", base=BASE, changes={"calibrate__scaling": "platt"}),
+    ),
+    heads=("levels", "tenths", "mean", *STREAMS),
+    conditions=("clean", "mix0.5"),
+    calibration=True,
+    note="the arms have the same networks",
+)
+
+DEGRADATION = Study(
+    name="drift26-degradation",
+    question="does degradation in training pay on degraded pictures, and what does it cost on clean ones?",
+    arms=(FULL, Arm("undegraded", "without degradation, in pre-training too", base="drift26:undegraded")),
+    heads=("levels", "mean", *STREAMS),
+    conditions=CONDITIONS,
+    calibration=True,
+)
+
+FORMS = Study(
+    name="drift26-forms",
+    question="does the paper's form or that of the authors' release do better at the same length of training?",
+    arms=(FULL, Arm("release", "LoRA, linear layers, a second network beside", base="drift26:release")),
+    heads=("levels", "tenths", "mean", *STREAMS),
+    conditions=("clean", "mix0.5"),
+    streams=STREAMS,
+)
+
+STUDIES = (STREAMS_ALONE, CALIBRATION, DEGRADATION, FORMS)

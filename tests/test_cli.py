@@ -700,7 +700,7 @@ def test_training_goes_on_by_itself_and_the_size_is_chosen(data: str, trained: d
         (["code24", "--set", "descend.pairs=many"], "cannot set descend.pairs"),
         (["code24", "--size", "big"], "neither small nor paper"),
         (["code24", "--device", "tpu"], "none of auto, cpu, cuda"),
-        (["code24", "--precision", "int4"], "neither fp32 nor fp16"),
+        (["code24", "--precision", "int4"], "none of fp32, fp16 and int8"),
     ],
 )
 def test_a_training_that_cannot_be_says_why(

@@ -22,7 +22,7 @@ Workers = Annotated[int | None, typer.Option(min=0, help="Processes that prepare
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="What to train on.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Name = Annotated[str, typer.Option(help="Of the detector; the recipe's where none is given.")]
-Precision = Annotated[str, typer.Option(metavar="fp32|fp16", help="How the bundle stores weights.")]
+Precision = Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="How the bundle stores weights.")]
 Cache = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="Where decoded tiles are kept, for several runs to share.")
 ]
@@ -41,8 +41,8 @@ def chosen(
     """The options as keywords; those that were not given are left to what is called."""
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is none of auto, cpu, cuda", param_hint="--device")
-    if precision not in ("fp32", "fp16"):
-        raise typer.BadParameter(f"{precision!r} is neither fp32 nor fp16", param_hint="--precision")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise typer.BadParameter(f"{precision!r} is none of fp32, fp16 and int8", param_hint="--precision")
     given: dict[str, Any] = {"name": name, "precision": precision, "device": device, "seed": seed}
     given |= {} if workers is None else {"workers": workers}
     return given | ({} if cache is None else {"cache": Path(cache)})

@@ -8,6 +8,7 @@ both store is what is measured: a precision below fp32 is applied to the weights
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 
 from assay.learn.nn.backbones import Trunk
 
-Precision = Literal["fp32", "fp16"]
-"""How weights are stored. fp16 halves the file; arithmetic is float32 either way."""
+Precision = Literal["fp32", "fp16", "int8"]
+"""How weights are stored. fp16 halves the file and int8 quarters it; arithmetic is float32 either way."""
 
 OPSET = 20
 
@@ -63,8 +64,8 @@ def export(trunk: Trunk, size: int, stem: str, precision: Precision = "fp16") ->
         size: side of the views in pixels; batches may have any length.
     """
     model = _traced(trunk, size)
-    if precision == "fp16":
-        _halve(model)
+    if precision != "fp32":
+        _narrow(model, _half if precision == "fp16" else _byte)
     weights = _externalise(model, f"{stem}.weights")
     explaining = model.SerializeToString()
     embedding = [output for output in model.graph.output if output.name == "embedding"]
@@ -158,36 +159,71 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _halve(model: onnx.ModelProto) -> None:
-    """Store large float32 weights as float16, widened again by a Cast that the runtime folds away when it loads."""
-    casts = []
+Array = npt.NDArray[Any]
+
+
+def _narrow(model: onnx.ModelProto, narrower: Callable[[Array], tuple[Array, Array | None] | None]) -> None:
+    """Store large float32 weights in fewer bytes, widened again by nodes that the runtime folds away when it loads.
+
+    Args:
+        narrower: values to fewer bytes, and what these are to be multiplied with; None leaves them as they are.
+    """
+    wider, scales = [], []
     for initializer in model.graph.initializer:
         if initializer.data_type != TensorProto.FLOAT or _bytes(initializer) < INLINE:
             continue
         name = initializer.name
-        values = numpy_helper.to_array(initializer)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if not np.isfinite(half).all():
+        found = narrower(numpy_helper.to_array(initializer))
+        if found is None:
             continue
-        initializer.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widen", to=TensorProto.FLOAT))
+        values, scale = found
+        initializer.CopyFrom(numpy_helper.from_array(values, f"{name}.narrow"))
+        wide = name if scale is None else f"{name}.wide"
+        wider.append(helper.make_node("Cast", [f"{name}.narrow"], [wide], name=f"{name}.widen", to=TensorProto.FLOAT))
+        if scale is not None:
+            scales.append(numpy_helper.from_array(scale, f"{name}.scale"))
+            wider.append(helper.make_node("Mul", [wide, f"{name}.scale"], [name], name=f"{name}.rescale"))
+    model.graph.initializer.extend(scales)
     nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend(casts + nodes)
+    model.graph.node.extend(wider + nodes)
+
+
+def _half(values: Array) -> tuple[Array, Array | None] | None:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return (half, None) if np.isfinite(half).all() else None
+
+
+def _byte(values: Array) -> tuple[Array, Array | None] | None:
+    """Whole numbers from -127 to 127 with a scale for each row or column, whichever loses less; vectors as float16."""
+    if values.ndim < 2:
+        return _half(values)
+    best: tuple[float, Array, Array] | None = None
+    for axis in range(2 if values.ndim == 2 else 1):
+        others = tuple(other for other in range(values.ndim) if other != axis)
+        largest = np.abs(values).max(axis=others, keepdims=True)
+        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        whole = np.round(values / scale).astype(np.int8)
+        lost = float(np.square(values - whole * scale).sum())
+        if best is None or lost < best[0]:
+            best = lost, whole, scale
+    assert best is not None
+    return best[1], best[2]
 
 
 def _externalise(model: onnx.ModelProto, file: str) -> bytes:
     """Move large weights into one blob that graphs point into; returns it."""
-    blob = bytearray()
+    # Its content is handed over without a copy: the largest networks fit into memory once, hardly twice.
+    blob = io.BytesIO()
     for initializer in model.graph.initializer:
         if _bytes(initializer) < INLINE:
             continue
         raw = np.ascontiguousarray(numpy_helper.to_array(initializer)).tobytes()
         # Aligned as memory maps like it.
-        blob.extend(b"\0" * (-len(blob) % 64))
-        place = {"location": file, "offset": str(len(blob)), "length": str(len(raw))}
-        blob.extend(raw)
+        blob.write(b"\0" * (-blob.tell() % 64))
+        place = {"location": file, "offset": str(blob.tell()), "length": str(len(raw))}
+        blob.write(raw)
         for field in ("raw_data", "float_data", "int64_data", "int32_data", "double_data"):
             initializer.ClearField(field)
         initializer.data_location = TensorProto.EXTERNAL
@@ -195,7 +231,7 @@ def _externalise(model: onnx.ModelProto, file: str) -> bytes:
         for key, value in place.items():
             entry = initializer.external_data.add()
             entry.key, entry.value = key, value
-    return bytes(blob)
+    return blob.getvalue()
 
 
 def _prune(model: onnx.ModelProto) -> None:

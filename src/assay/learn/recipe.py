@@ -581,8 +581,8 @@ class Recipe(Part):
 
     Args:
         derive: derivations (`assay.data.derivations`) that training rows go through first, in order.
-        shared: streams whose view is the same, over the same frozen network, run it once for all; else each has its
-            own copy.
+        shared: streams over the same frozen network, with views of one size, have one copy of it, and run it once for
+            all where their views are equal; else each has its own.
     """
 
     name: str

@@ -13,6 +13,7 @@ from assay.measure import report
 from assay.measure.evaluate import Evaluation, Trouble, evaluate
 from assay.measure.fairness import audit
 from assay.measure.robustness import CONDITIONS, robustness
+from assay.metrics import Interval
 from assay.types import Label, Sample
 
 
@@ -26,7 +27,15 @@ def evaluation(detector, samples: list[Sample], tmp_path: Path) -> Evaluation:
     rows = [*odd, Sample(str(tmp_path / "broken.png"), Label.REAL)]
     found = evaluate(detector, rows, by=["kind"], rounds=30)
     wanted = {name: CONDITIONS[name] for name in ("clean", "jpeg75")}
-    return dataclasses.replace(found, robustness=robustness(detector, odd, wanted, rounds=0))
+    after = robustness(detector, odd, wanted, rounds=0)
+    after["jpeg75"]["flips"] = Interval(0.1, 0.05, 0.2, 50)
+    for number, name in enumerate(("from_uncertain", "to_uncertain", "fake_to_real", "real_to_fake"), 1):
+        after["jpeg75"][name] = Interval(number / 100, 0, 1, 50)
+    return dataclasses.replace(found, robustness=after)
+
+
+def words_of(line: str) -> str:
+    return " ".join(line.split())
 
 
 def test_the_text_holds_every_figure_with_its_interval(evaluation: Evaluation) -> None:
@@ -47,6 +56,12 @@ def test_the_text_holds_groups_controls_alterations_and_failures(evaluation: Eva
     for words in ("by generator, against all reals", "reals by source", "by kind", "jpeg75", "metadata classifier"):
         assert words in text
     assert "16 px thumbnail classifier" in text
+    [altered, changed] = [line for line in map(words_of, text.splitlines()) if line.startswith("jpeg75")]
+    figures = evaluation.robustness["jpeg75"]
+    assert f" {figures['ece'].value:.3f} " in altered
+    assert f" {100 * figures['accuracy'].value:.1f} % " in altered
+    assert altered.endswith(" 48")
+    assert changed == "jpeg75 10.0 % (5.0 % to 20.0 %) 4.0 % 3.0 % 2.0 % 1.0 % 50"
     assert any("broken.png: " in line and "not a" in line for line in text.splitlines())
     assert "* fewer than 20 rows" in text
 

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import itertools
+import math
 import multiprocessing
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from skimage import data
 
+from assay import metrics
 from assay.errors import InputError, RecipeError
 from assay.image.align import codec_round_trip
 from assay.image.damage import OPERATIONS
 from assay.image.decode import decode
-from assay.measure.evaluate import evaluate
-from assay.measure.robustness import CONDITIONS, FAMILIES, SWEEP, conditions, damaged, robustness
-from assay.types import Label, Pixels, Sample
+from assay.measure.evaluate import Judged, evaluate
+from assay.measure.robustness import (
+    CHAINS,
+    COMPOUND,
+    CONDITIONS,
+    FAMILIES,
+    FLIPS,
+    SWEEP,
+    SWEEPS,
+    after,
+    conditions,
+    damaged,
+    passes,
+    robustness,
+)
+from assay.metrics import Interval
+from assay.types import Label, Pixels, Ruling, Sample
 
 PHOTO: Pixels = data.astronaut()[60:157, 170:259]
 
@@ -73,7 +93,9 @@ def test_a_blur_of_one_pixel_spreads_a_point_by_one_pixel() -> None:
 
 def test_clean_figures_are_those_of_the_evaluation(detector, samples: list[Sample]) -> None:
     found = robustness(detector, samples, {"clean": CONDITIONS["clean"]}, rounds=30)
-    assert found["clean"] == evaluate(detector, samples, rounds=30, with_controls=False).metrics
+    told = evaluate(detector, samples, rounds=30, with_controls=False).metrics
+    assert {name: found["clean"][name] for name in told} == told
+    assert set(found["clean"]) == {*told, "accuracy", *FLIPS}
 
 
 def test_a_condition_that_the_detector_does_not_survive_shows(detector, samples: list[Sample]) -> None:
@@ -146,18 +168,18 @@ def test_names_of_the_default_conditions_are_those_conditions() -> None:
 
 def test_every_operation_of_the_engine_is_a_condition_alone() -> None:
     assert set(OPERATIONS) - {"jpeg"} <= set(FAMILIES)
-    for name, after in zip(ALONE, under(ALONE, PHOTO), strict=True):
-        assert after.shape == PHOTO.shape
+    for name, changed in zip(ALONE, under(ALONE, PHOTO), strict=True):
+        assert changed.shape == PHOTO.shape
         # One resize in ten leaves the size.
-        assert (after != PHOTO).any() or name == "resize0.5", name
+        assert (changed != PHOTO).any() or name == "resize0.5", name
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (33, 17)])
 def test_every_named_condition_takes_any_size_and_leaves_its_input_alone(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     before = pixels.copy()
-    for after in under((*SWEEP, *ALONE), pixels):
-        assert (after.shape, after.dtype) == (pixels.shape, np.uint8)
+    for changed in under((*SWEEP, *ALONE), pixels):
+        assert (changed.shape, changed.dtype) == (pixels.shape, np.uint8)
     np.testing.assert_array_equal(pixels, before)
 
 
@@ -233,3 +255,177 @@ def test_figures_under_chance_are_the_same_in_every_run(detector, samples: list[
     first, second = (robustness(detector, samples, chosen, rounds=20) for _ in range(2))
     assert first == second
     assert list(first) == ["noise20", "mix0.4"]
+
+
+# ── chains ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_names_joined_by_a_plus_happen_one_upon_another() -> None:
+    half, jpeg, noise = (conditions([name])[name] for name in ("half", "jpeg50", "noise10"))
+    chain, turned = under(("half+jpeg50+noise10", "noise10+jpeg50+half"), PHOTO)
+    np.testing.assert_array_equal(chain, noise(jpeg(half(PHOTO))))
+    np.testing.assert_array_equal(turned, half(jpeg(noise(PHOTO))))
+    assert (chain != turned).any()
+    twice = codec_round_trip(codec_round_trip(PHOTO, "JPEG", 75), "JPEG", 50)
+    np.testing.assert_array_equal(under(("jpeg75+jpeg50",), PHOTO)[0], twice)
+
+
+def test_chains_with_a_name_are_what_they_stand_for() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (700, 1400, 3), dtype=np.uint8)
+    for name, chain in CHAINS.items():
+        np.testing.assert_array_equal(*under((name, chain), large))
+    social, screenshot = under(("social", "screenshot"), large)
+    assert social.shape == (360, 720, 3)
+    assert screenshot.shape == (560 - 2 * 11, 1120 - 2 * 22, 3)
+    small = PHOTO[:40, :40]
+    np.testing.assert_array_equal(under(("social",), small)[0], under(("jpeg75+jpeg75",), small)[0])
+    np.testing.assert_array_equal(under(("social+half",), small)[0], under(("jpeg75+jpeg75+half",), small)[0])
+
+
+def test_pictures_are_fitted_by_their_longer_side_and_trimmed_at_each_edge() -> None:
+    fitted, same, trimmed, whole = under(("fit48", "fit97", "trim0.1", "trim0"), PHOTO)
+    assert fitted.shape == (48, round(89 * 48 / 97), 3)
+    np.testing.assert_array_equal(same, PHOTO)
+    np.testing.assert_array_equal(trimmed, PHOTO[9:88, 8:81])
+    np.testing.assert_array_equal(whole, PHOTO)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (33, 17)])
+def test_every_compound_takes_any_size_and_leaves_its_input_alone(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    before = pixels.copy()
+    for changed in under((*COMPOUND, "trim0.45+jpeg50"), pixels):
+        assert changed.dtype == np.uint8
+        assert min(changed.shape[:2]) >= 1
+    np.testing.assert_array_equal(pixels, before)
+
+
+def test_the_everyday_sweep_is_a_part_of_the_full_one_and_both_can_be_made() -> None:
+    assert set(SWEEPS["everyday"]) == {*CONDITIONS, *COMPOUND}
+    assert set(SWEEPS["full"]) == {*CONDITIONS, *SWEEP, *COMPOUND}
+    for names in SWEEPS.values():
+        assert names[0] == "clean"
+        assert tuple(conditions(names)) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("half+", "no condition called ''"),
+        ("half+jpg50", "no condition called 'jpg50'; did you mean jpeg50"),
+        ("jpeg50+noise", "'noise' needs a number behind it"),
+        ("sociall", "did you mean social"),
+        ("fit8", "fit takes its longest side in px, a whole number from 16"),
+        ("trim0.5", "trim takes its share cut off at each edge, from 0 to 0.45"),
+    ],
+)
+def test_a_chain_that_does_not_hold_is_refused_by_its_part(name: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        conditions([name])
+
+
+# ── verdicts that change ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def row(number: int, word: Ruling, score: float | None = 0.5, label: Label = Label.REAL, source: str = "") -> Judged:
+    return Judged(Sample(str(number), label, source=source), score, 0.6, word)
+
+
+def test_each_kind_of_change_is_counted_against_the_same_rows_word() -> None:
+    real, fake, unsure = Ruling.REAL, Ruling.FAKE, Ruling.UNCERTAIN
+    changes = [(real, real)] * 3 + [(real, fake)] * 2 + [(fake, real)] + [(real, unsure)] * 2 + [(fake, unsure)]
+    changes += [(unsure, fake), (unsure, unsure)]
+    # The rows come in another order, and one was not judged as it is.
+    rows = [row(number, now) for number, (_, now) in reversed(list(enumerate(changes)))] + [row(99, fake)]
+    words = {str(number): before for number, (before, _) in enumerate(changes)}
+    found = after(rows, words, rounds=20)
+    counts = {name: round(found[name].value * 11) for name in FLIPS}
+    told = {"flips": 7, "real_to_fake": 2, "fake_to_real": 1, "to_uncertain": 3, "from_uncertain": 1}
+    assert counts == told
+    assert {found[name].n for name in FLIPS} == {11}
+    assert found["fpr"].n == 12
+
+
+def test_accuracy_is_that_of_all_rows_at_their_own_threshold() -> None:
+    rows = [row(number, Ruling.REAL, score) for number, score in enumerate((0.1, 0.59, 0.6))]
+    rows += [row(9, Ruling.FAKE, 0.7, Label.FAKE), row(10, Ruling.UNCERTAIN, None, Label.FAKE)]
+    found = after(rows, {}, rounds=20)
+    assert (found["accuracy"].value, found["accuracy"].n) == (0.75, 4)
+    assert found["balanced_accuracy"].value == pytest.approx((2 / 3 + 1) / 2)
+    assert found["flips"].n == 0
+    assert math.isnan(found["flips"].value)
+
+
+def test_no_change_on_few_rows_is_not_taken_for_certainty_and_sources_flip_together() -> None:
+    def changed(every: int, sources: int) -> Interval:
+        words = {str(number): Ruling.REAL for number in range(200)}
+        rows = [
+            row(number, Ruling.FAKE if number % 20 < every else Ruling.REAL, source=f"s{number % sources}")
+            for number in range(200)
+        ]
+        return after(rows, words, rounds=200)["flips"]
+
+    assert changed(0, 200) == metrics.wilson(0, 200)
+    apart, together = changed(10, 200), changed(10, 20)
+    assert apart.value == together.value == 0.5
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_verdicts_are_compared_with_the_pictures_as_they_are_also_where_these_are_no_condition(
+    detector, samples: list[Sample]
+) -> None:
+    def darkened(pixels: Pixels) -> Pixels:
+        return (pixels * 0.6).astype(np.uint8)
+
+    before = {answer.input: answer.verdict for answer in detector.judge_many([sample.place for sample in samples])}
+    now = [
+        answer.verdict for answer in detector.judge_many([darkened(decode(sample.place).pixels) for sample in samples])
+    ]
+    told = np.mean([before[sample.place] is not word for sample, word in zip(samples, now, strict=True)])
+    found = robustness(detector, samples, {"darkened": darkened}, rounds=20)
+    assert list(found) == ["darkened"]
+    assert found["darkened"]["flips"].value == pytest.approx(told)
+    assert found["darkened"]["fake_to_real"].value > 0.1
+    assert found["darkened"]["real_to_fake"].value == 0
+    clean = robustness(detector, samples, {"clean": CONDITIONS["clean"]}, rounds=20)["clean"]
+    assert clean["flips"].value == 0
+
+
+class Forgetful(list[object]):
+    def append(self, _: object) -> None: ...
+
+
+def test_pictures_are_let_go_as_soon_as_every_detector_has_drawn_them(detector, samples: list[Sample]) -> None:
+    alive, most = [0], [0]
+
+    def count(change: int) -> None:
+        alive[0] += change
+        most[0] = max(most[0], alive[0])
+
+    class Watched(np.ndarray[Any, Any]):
+        pass
+
+    def watched(pixels: Pixels) -> Pixels:
+        made = pixels.copy().view(Watched)
+        count(1)
+        weakref.finalize(made, count, -1)
+        return made
+
+    @dataclasses.dataclass
+    class Ahead:
+        """Draws a few pictures ahead, as detectors do."""
+
+        name: str = "ahead"
+        threshold: float = 0.6
+
+        def judge_many(self, sources: Any) -> Any:
+            drawing = iter(sources)
+            while held := [np.array(each) for each in itertools.islice(drawing, 4)]:
+                yield from judge.judge_many(held)
+
+    judge = dataclasses.replace(detector, asked=Forgetful())
+    judged = 0
+    for _, found in passes([Ahead(), Ahead()], samples, {"x": watched}):
+        judged += len(found[0][0])
+    assert judged == 2 * 48
+    assert 4 <= most[0] <= 8

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from assay import metrics
 from assay.data.table import FIELDS, field
 from assay.errors import InputError, ManifestError, OverlapError, unknown
-from assay.measure import fairness
+from assay.measure import fairness, resample
 from assay.measure.controls import Controls, Facts, Row, controls, look_at_all
 from assay.measure.fairness import Audit
 from assay.metrics import Floats, Interval, Labels
@@ -99,6 +99,11 @@ class Judged:
     def called(self) -> bool:
         """Whether the score reaches the threshold."""
         return self.score is not None and self.score >= self.threshold
+
+    @property
+    def right(self) -> bool:
+        """Whether `called` is what the row is known to be."""
+        return self.called == (self.sample.label is Label.FAKE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -249,6 +254,35 @@ def evaluate(
         ManifestError: no sample has a label, or no sample has a column named in `by`.
         OverlapError: the detector was made with some of the rows, and `allow_seen` is false.
     """
+    [found] = evaluate_each(
+        [detector],
+        samples,
+        by=by,
+        allow_seen=allow_seen,
+        with_controls=with_controls,
+        control_fit=control_fit,
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
+    return found
+
+
+def evaluate_each(
+    detectors: Sequence[Judging],
+    samples: Sequence[Sample],
+    *,
+    by: Sequence[str] = (),
+    allow_seen: bool = False,
+    with_controls: bool = True,
+    control_fit: Sequence[Sample] | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Evaluation]:
+    """`evaluate` of several detectors on the same rows: looked at once, and judged by none where one was made with
+    some of them. The controls, which know no detector, are the same in all. Of several, each one's judging is a stage
+    with its number: "judging 1/2"."""
     known = [sample for sample in samples if sample.label is not None]
     if not known:
         raise ManifestError("no row has a label, so there is nothing to measure; fill in the column label")
@@ -260,32 +294,75 @@ def evaluate(
             if part not in columns and part != FORMAT:
                 raise ManifestError(unknown("column", part, columns | {FORMAT}))
     facts = look_at_all([sample.place for sample in known], _stage(progress, "looking"))
-    seen = overlaps(detector, known, facts)
-    if seen and not allow_seen:
-        raise _refusal(detector, known, seen)
-    control_rows = _control_rows(known, facts)
-    fit_rows = None
-    if with_controls and control_fit is not None:
-        extra = [sample for sample in control_fit if sample.label is not None]
-        fit_rows = _control_rows(extra, look_at_all([sample.place for sample in extra]))
-        tested = {row.facts.sha256 for row in control_rows}
-        fit_rows = [row for row in fit_rows if row.facts.sha256 not in tested]
+    seen = [overlaps(detector, known, facts) for detector in detectors]
+    for detector, rows in zip(detectors, seen, strict=True):
+        if rows and not allow_seen:
+            raise _refusal(detector, known, rows)
+    cells = {column: _cells(known, facts, column, columns) for column in by}
     found = None
     if with_controls:
-        found = controls(control_rows, fit_rows, rounds=rounds, seed=seed)
+        found = _controls(known, facts, control_fit, rounds, seed)
+    evaluations = []
+    for number, (detector, rows) in enumerate(zip(detectors, seen, strict=True), 1):
+        stage = "judging" if len(detectors) == 1 else f"judging {number}/{len(detectors)}"
+        answers: list[Verdict | Failure] = []
+        for answer in detector.judge_many([sample.place for sample in known]):
+            answers.append(answer)
+            if progress is not None:
+                progress(stage, len(answers), len(known))
+        evaluations.append(
+            _evaluation(
+                detector,
+                known,
+                answers,
+                cells,
+                found,
+                unlabelled=len(samples) - len(known),
+                seen=len(rows),
+                rounds=rounds,
+                seed=seed,
+            )
+        )
+    return evaluations
 
-    answers: list[Verdict | Failure] = []
-    for answer in detector.judge_many([sample.place for sample in known]):
-        answers.append(answer)
-        if progress is not None:
-            progress("judging", len(answers), len(known))
+
+def _controls(
+    known: Sequence[Sample],
+    facts: Sequence[Facts | InputError],
+    control_fit: Sequence[Sample] | None,
+    rounds: int,
+    seed: int,
+) -> Controls:
+    rows = _control_rows(known, facts)
+    fit_rows = None
+    if control_fit is not None:
+        extra = [sample for sample in control_fit if sample.label is not None]
+        fit_rows = _control_rows(extra, look_at_all([sample.place for sample in extra]))
+        tested = {row.facts.sha256 for row in rows}
+        fit_rows = [row for row in fit_rows if row.facts.sha256 not in tested]
+    return controls(rows, fit_rows, rounds=rounds, seed=seed)
+
+
+def _evaluation(
+    detector: Judging,
+    known: Sequence[Sample],
+    answers: Sequence[Verdict | Failure],
+    cells: Mapping[str, Sequence[str]],
+    found: Controls | None,
+    *,
+    unlabelled: int,
+    seen: int,
+    rounds: int,
+    seed: int,
+) -> Evaluation:
+    """What the answers to all labelled rows come to; `cells` are theirs under each column asked for."""
     judged, failures = sort_answers(known, answers)
     verdicts = [answer for answer in answers if isinstance(answer, Verdict)]
     labels = Counter(sample.label for sample in known)
     answered = [isinstance(answer, Verdict) for answer in answers]
-    cells = {
-        column: [cell for cell, kept in zip(_cells(known, facts, column, columns), answered, strict=True) if kept]
-        for column in by
+    kept = {
+        column: [cell for cell, there in zip(column_cells, answered, strict=True) if there]
+        for column, column_cells in cells.items()
     }
     return Evaluation(
         detector=dict(verdicts[0].detector) if verdicts else {"name": detector.name},
@@ -297,8 +374,8 @@ def evaluate(
             n_real=labels[Label.REAL],
             n_fake=labels[Label.FAKE],
             scored=sum(row.score is not None for row in judged),
-            unlabelled=len(samples) - len(known),
-            seen=len(seen),
+            unlabelled=unlabelled,
+            seen=seen,
             failures=tuple(failures),
             not_applicable=tuple(
                 Trouble(sample.place, "not_applicable", "; ".join(answer.reasons) or _stream_reasons(answer))
@@ -307,10 +384,10 @@ def evaluate(
             ),
         ),
         metrics=figures(judged, rounds=rounds, seed=seed),
-        groups=_groups(judged, cells, rounds, seed),
+        groups=_groups(judged, kept, rounds, seed),
         controls=found,
         judged=tuple(judged),
-        fairness=_audits(judged, cells, detector.fpr, rounds, seed),
+        fairness=_audits(judged, kept, detector.fpr, rounds, seed),
     )
 
 
@@ -356,11 +433,11 @@ def figures(judged: Sequence[Judged], *, rounds: int = 1000, seed: int = 0) -> d
     Intervals are bootstrapped by source within each class; those of plain shares are widened to Wilson's where that is
     wider, so that 0 of 30 is not taken for certainty.
     """
-    table = _Table.of(judged)
+    table = Table.of(judged)
     scored = table.scored
-    options = _Options(rounds, seed)
+    options = Options(rounds, seed)
 
-    def of_scores(statistic: metrics.Statistic, scores: Floats = scored.scores) -> Interval:
+    def of_scores(statistic: resample.Statistic, scores: Floats = scored.scores) -> Interval:
         return options.bootstrap(statistic, scored.labels, scores, scored.sources)
 
     fake = np.array([row.verdict is Ruling.FAKE for row in judged], dtype=np.bool_)
@@ -369,16 +446,14 @@ def figures(judged: Sequence[Judged], *, rounds: int = 1000, seed: int = 0) -> d
     false_alarms = options.share(fake, table, table.labels == 0)
     hits = options.share(fake, table, table.labels == 1)
     return {
-        "auc": of_scores(metrics.auc),
-        "balanced_accuracy": of_scores(
-            lambda labels, calls: metrics.balanced_accuracy(labels, calls, 0.5), called.astype(np.float64)
-        ),
-        "ece": of_scores(metrics.expected_calibration_error),
-        "brier": of_scores(metrics.brier),
+        "auc": of_scores(resample.AUC),
+        "balanced_accuracy": of_scores(resample.BALANCED, called.astype(np.float64)),
+        "ece": of_scores(resample.ECE),
+        "brier": of_scores(resample.BRIER),
         "fpr": options.share(called, scored, scored.labels == 0),
         "tpr": options.share(called, scored, scored.labels == 1),
-        "tpr_at_fpr_1": of_scores(lambda labels, scores: metrics.tpr_at_fpr(labels, scores, 0.01)),
-        "tpr_at_fpr_5": of_scores(lambda labels, scores: metrics.tpr_at_fpr(labels, scores, 0.05)),
+        "tpr_at_fpr_1": of_scores(resample.tpr_at_fpr(0.01)),
+        "tpr_at_fpr_5": of_scores(resample.tpr_at_fpr(0.05)),
         "coverage": options.share(decided, table, np.ones(len(judged), dtype=np.bool_)),
         "false_fake": options.share(fake, table, (table.labels == 0) & decided),
         "false_real": options.share(~fake, table, (table.labels == 1) & decided),
@@ -392,7 +467,7 @@ def figures(judged: Sequence[Judged], *, rounds: int = 1000, seed: int = 0) -> d
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
     """Judged rows as columns; `scores` is NaN where there is none."""
 
     labels: Labels
@@ -400,42 +475,42 @@ class _Table:
     sources: tuple[str, ...]
 
     @classmethod
-    def of(cls, judged: Sequence[Judged]) -> _Table:
+    def of(cls, judged: Sequence[Judged]) -> Table:
         labels = np.array([row.sample.label for row in judged], dtype=np.int8)
         scores = np.array([math.nan if row.score is None else row.score for row in judged], dtype=np.float64)
         # A row of no known source is a source of its own.
         sources = tuple(row.sample.source or f"\0{number}" for number, row in enumerate(judged))
         return cls(labels, scores, sources)
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> _Table:
+    def where(self, kept: npt.NDArray[np.bool_]) -> Table:
         sources = tuple(source for source, keep in zip(self.sources, kept.tolist(), strict=True) if keep)
-        return _Table(self.labels[kept], self.scores[kept], sources)
+        return Table(self.labels[kept], self.scores[kept], sources)
 
     @property
-    def scored(self) -> _Table:
+    def scored(self) -> Table:
         return self.where(~np.isnan(self.scores))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Options:
+class Options:
     """How intervals are taken."""
 
     rounds: int
     seed: int
 
     def bootstrap(
-        self, statistic: metrics.Statistic, labels: Labels, scores: Floats, sources: Sequence[str]
+        self, statistic: resample.Statistic, labels: Labels, scores: Floats, sources: Sequence[str]
     ) -> Interval:
-        return metrics.bootstrap(statistic, labels, scores, clusters=sources, rounds=self.rounds, seed=self.seed)
+        return resample.bootstrap(statistic, labels, scores, clusters=sources, rounds=self.rounds, seed=self.seed)
 
-    def share(self, flags: npt.NDArray[np.bool_], table: _Table, among: npt.NDArray[np.bool_]) -> Interval:
+    def share(self, flags: npt.NDArray[np.bool_], table: Table, among: npt.NDArray[np.bool_]) -> Interval:
         """The share of `flags` among the rows chosen: the wider of the clustered bootstrap's interval and Wilson's."""
         inside = table.where(among)
         values = flags[among].astype(np.float64)
         exact = metrics.wilson(int(values.sum()), len(values))
         if not len(values) or self.rounds < 1:
             return exact
-        drawn = self.bootstrap(lambda _, scores: float(scores.mean()), inside.labels, values, inside.sources)
+        drawn = self.bootstrap(resample.MEAN, inside.labels, values, inside.sources)
         return Interval(exact.value, min(exact.low, drawn.low), max(exact.high, drawn.high), exact.n)
 
 
@@ -467,7 +542,7 @@ def _cells(
 def _audits(
     judged: Sequence[Judged], cells: Mapping[str, Sequence[str]], fpr: float, rounds: int, seed: int
 ) -> dict[str, Audit]:
-    table = _Table.of(judged)
+    table = Table.of(judged)
     return {
         column: fairness.audit(
             table.labels,
@@ -489,8 +564,8 @@ def _groups(
 ) -> dict[str, dict[str, Group]]:
     kept = [row.score is not None for row in judged]
     rows = [row for row in judged if row.score is not None]
-    table = _Table.of(rows)
-    options = _Options(rounds, seed)
+    table = Table.of(rows)
+    options = Options(rounds, seed)
     real, fake = table.labels == 0, table.labels == 1
     called = np.array([row.called for row in rows], dtype=np.bool_)
 
@@ -501,7 +576,7 @@ def _groups(
                 chosen = table.where(part)
                 few = np.bincount(chosen.labels).min() < FEWEST
                 taken = dataclasses.replace(options, rounds=0) if few else options
-                made["auc"] = taken.bootstrap(metrics.auc, chosen.labels, chosen.scores, chosen.sources)
+                made["auc"] = taken.bootstrap(resample.AUC, chosen.labels, chosen.scores, chosen.sources)
             if name == "fpr" and (inside & real).any():
                 made["fpr"] = options.share(called, table, inside & real)
             if name == "tpr" and (inside & fake).any():

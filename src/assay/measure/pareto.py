@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
 from rich.console import Console
 from rich.text import Text
@@ -17,9 +16,9 @@ from rich.text import Text
 from assay.judge.sink import printable
 from assay.measure import block as tables
 from assay.measure.block import Block, escaped
+from assay.measure.draw import COLOURS, page, span, steps, stroke, text
 from assay.measure.report import NAMES
-from assay.measure.scatter import COLOURS
-from assay.measure.tradeoff import Row, Tradeoff
+from assay.measure.tradeoff import Tradeoff
 from assay.metrics import Interval
 
 NONE = "–"
@@ -149,14 +148,10 @@ def figure(found: Tradeoff) -> str:
     headline = f"AUC against cost, n = {n}" + (", SEEN rows among them: no test" if found.seen else "")
     colours = {row.name: COLOURS[number % len(COLOURS)] for number, row in enumerate(found.rows)}
     body = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'role="img" font-family="sans-serif" font-size="12">',
-        f"<title>{escape(headline)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        _text(12, 24, headline, "start", "font-size='16' font-weight='bold'"),
-        _text(12, 46, "bars: 95 % intervals; step line: Pareto front; costs logarithmic", "start", "fill='#555555'"),
+        text(12, 24, headline, style="font-size='16' font-weight='bold'"),
+        text(12, 46, "bars: 95 % intervals; step line: Pareto front; costs logarithmic", style="fill='#555555'"),
     ]
-    low, high = _span(found.rows)
+    low, high = span(row.metrics["auc"] for row in found.rows)
     for number, what in enumerate(told):
         points = [
             Point(row.name, cost, row.metrics["auc"])
@@ -165,7 +160,7 @@ def figure(found: Tradeoff) -> str:
             if cost > 0 and math.isfinite(row.metrics["auc"].value)
         ]
         body += _panel(points, what, LEFT + number * (SIDE + GAP), low, high, colours)
-    return "\n".join([*body, "</svg>"]) + "\n"
+    return page(width, height, headline, body)
 
 
 def _panel(
@@ -184,25 +179,25 @@ def _panel(
         return TOP + HEIGHT * (high - value) / (high - low)
 
     body = [f'<g><rect x="{left}" y="{TOP}" width="{SIDE}" height="{HEIGHT}" fill="none" stroke="#cccccc"/>']
-    for tick in _steps(low, high):
-        body.append(_stroke(left, up(tick), left + SIDE, up(tick), "#eeeeee"))
-        body.append(_text(left - 8, up(tick) + 4, f"{tick:.3g}", "end"))
+    for tick in steps(low, high):
+        body.append(stroke(left, up(tick), left + SIDE, up(tick), "#eeeeee"))
+        body.append(text(left - 8, up(tick) + 4, f"{tick:.3g}", "end"))
     for cost in _decades(10**start, 10**end):
-        body.append(_stroke(across(cost), TOP + HEIGHT, across(cost), TOP + HEIGHT + 5, "#888888"))
-        body.append(_text(across(cost), TOP + HEIGHT + 19, _short(cost), "middle"))
-    body.append(_text(left + SIDE / 2, TOP + HEIGHT + 42, what, "middle"))
+        body.append(stroke(across(cost), TOP + HEIGHT, across(cost), TOP + HEIGHT + 5, "#888888"))
+        body.append(text(across(cost), TOP + HEIGHT + 19, _short(cost), "middle"))
+    body.append(text(left + SIDE / 2, TOP + HEIGHT + 42, what, "middle"))
     best = [points[number] for number in front([point.cost for point in points], [point.auc.value for point in points])]
     if best:
-        steps = [f"{across(best[0].cost):.1f},{up(best[0].auc.value):.1f}"]
+        corners = [f"{across(best[0].cost):.1f},{up(best[0].auc.value):.1f}"]
         for before, after in itertools.pairwise(best):
-            steps += [f"{across(after.cost):.1f},{up(value):.1f}" for value in (before.auc.value, after.auc.value)]
-        steps.append(f"{left + SIDE:.1f},{up(best[-1].auc.value):.1f}")
-        body.append(f'<polyline points="{" ".join(steps)}" fill="none" stroke="#888888" stroke-dasharray="4 3"/>')
+            corners += [f"{across(after.cost):.1f},{up(value):.1f}" for value in (before.auc.value, after.auc.value)]
+        corners.append(f"{left + SIDE:.1f},{up(best[-1].auc.value):.1f}")
+        body.append(f'<polyline points="{" ".join(corners)}" fill="none" stroke="#888888" stroke-dasharray="4 3"/>')
     taken: list[tuple[float, float, float]] = []
     for point in points:
         x, y, colour = across(point.cost), up(point.auc.value), colours[point.name]
         if math.isfinite(point.auc.low):
-            body.append(_stroke(x, up(point.auc.low), x, up(point.auc.high), colour))
+            body.append(stroke(x, up(point.auc.low), x, up(point.auc.high), colour))
         body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
         body.append(_name(point.name, x, y, left, colour, taken))
     return [*body, "</g>"]
@@ -219,21 +214,7 @@ def _name(name: str, x: float, y: float, left: float, colour: str, taken: list[t
     taken.append((start, start + width, level))
     # With a white rim, which keeps it legible on lines.
     paint = f"fill='{colour}' stroke='#ffffff' stroke-width='3' paint-order='stroke'"
-    return _text(x + 8 if right else x - 8, level, name, "start" if right else "end", paint)
-
-
-def _span(rows: Sequence[Row]) -> tuple[float, float]:
-    """The ends of the AUC axis: what holds every interval, in steps of 0.05, within [0, 1]."""
-    found = [row.metrics["auc"] for row in rows if math.isfinite(row.metrics["auc"].value)]
-    ends = [end for each in found for end in (each.value, each.low, each.high) if math.isfinite(end)] or [0.5, 1.0]
-    low, high = math.floor(min(ends) * 20 - 0.2) / 20, math.ceil(max(ends) * 20) / 20
-    low = max(0.0, low)
-    return low, min(1.0, max(high, low + 0.05))
-
-
-def _steps(low: float, high: float) -> list[float]:
-    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
-    return [step * number for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return text(x + 8 if right else x - 8, level, name, "start" if right else "end", paint)
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -266,11 +247,3 @@ def _share(found: Interval) -> str:
 
 def _plain(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:.3g}"
-
-
-def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
-
-
-def _text(x: float, y: float, words: str, anchor: str, style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{escape(printable(words))}</text>'

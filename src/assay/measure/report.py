@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.text import Text
@@ -12,7 +12,7 @@ from assay.judge.sink import printable
 from assay.measure import block as tables
 from assay.measure import fairness
 from assay.measure.block import Block, escaped
-from assay.measure.controls import Control
+from assay.measure.controls import Control, Controls
 from assay.measure.evaluate import Evaluation
 from assay.measure.fairness import Audit
 from assay.metrics import Interval
@@ -31,9 +31,18 @@ NAMES = {
     "false_real": "decided fakes called real",
     "base_rate_precision": "precision at 1 in 100",
 }
-SHARES = frozenset({*NAMES, "fnr", "gap"}) - {"auc", "ece", "brier"}
+AFTER = {
+    "accuracy": "accuracy",
+    "flips": "changed",
+    "real_to_fake": "real to fake",
+    "fake_to_real": "fake to real",
+    "to_uncertain": "to uncertain",
+    "from_uncertain": "from uncertain",
+}
+"""What is measured after alteration beside these."""
+SHARES = frozenset({*NAMES, *AFTER, "fnr", "gap"}) - {"auc", "ece", "brier"}
 """Shown in percent; the others as fractions of 1."""
-CONDITION_COLUMNS = ("auc", "balanced_accuracy", "fpr", "tpr", "coverage")
+CONDITION_COLUMNS = ("auc", "balanced_accuracy", "accuracy", "ece", "fpr", "tpr", "coverage")
 _LISTED = 10
 
 
@@ -78,7 +87,7 @@ def heading(evaluation: Evaluation) -> str:
     doubt = f", uncertain from {low:.3f} to {high:.3f}" if low < high else ""
     return (
         f"{detector.get('name', '')}{version}{digest}: fake from {evaluation.threshold:.3f} "
-        f"(chosen for {_percent(evaluation.fpr)} FPR){doubt}"
+        f"(chosen for {percent(evaluation.fpr)} FPR){doubt}"
     )
 
 
@@ -117,7 +126,7 @@ def blocks(evaluation: Evaluation) -> Iterator[Block]:
                 name + (" *" if group.small else ""),
                 str(group.n_real) if column != "generator" else str(group.n_fake),
                 *([str(group.n_fake)] if column not in ("generator", "source") else []),
-                *(_both(group.figures.get(figure), figure) for figure in figures),
+                *(both(group.figures.get(figure), figure) for figure in figures),
             )
             for name, group in groups.items()
         ]
@@ -128,26 +137,22 @@ def blocks(evaluation: Evaluation) -> Iterator[Block]:
         note = "* fewer than 20 rows: means little" if any(group.small for group in groups.values()) else ""
         yield Block(title, (column, *sizes, *(figure.upper() for figure in figures)), rows, note)
     for column, audit in evaluation.fairness.items():
-        yield from _fairness(column, audit)
-    if evaluation.robustness:
-        yield Block(
-            "after alteration",
-            ("condition", *(NAMES[name] for name in CONDITION_COLUMNS), "rows"),
-            [
-                (name, *(_value(found[column], column) for column in CONDITION_COLUMNS), str(found["auc"].n))
-                for name, found in evaluation.robustness.items()
-            ],
-        )
-    controls = evaluation.controls
-    if controls is not None:
-        named = [(f"{name.replace('_', ' ')} alone", control) for name, control in controls.alone.items()]
-        named += [("metadata classifier", controls.metadata), ("16 px thumbnail classifier", controls.thumbnail)]
-        yield Block(
-            "controls: what file and subject alone tell",
-            ("", "AUC", "95 % interval", "either way", "rows"),
-            [_control(name, control) for name, control in named],
-            f"the classifiers were fitted {controls.fitted}; a detector earns trust by what it adds to these",
-        )
+        yield from fairness_blocks(column, audit)
+    yield from _after(evaluation.robustness)
+    if evaluation.controls is not None:
+        yield controls_block(evaluation.controls)
+
+
+def controls_block(controls: Controls) -> Block:
+    """What file and subject alone tell."""
+    named = [(f"{name.replace('_', ' ')} alone", control) for name, control in controls.alone.items()]
+    named += [("metadata classifier", controls.metadata), ("16 px thumbnail classifier", controls.thumbnail)]
+    return Block(
+        "controls: what file and subject alone tell",
+        ("", "AUC", "95 % interval", "either way", "rows"),
+        [_control(name, control) for name, control in named],
+        f"the classifiers were fitted {controls.fitted}; a detector earns trust by what it adds to these",
+    )
 
 
 def troubles(evaluation: Evaluation) -> list[str]:
@@ -160,7 +165,32 @@ def troubles(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def _fairness(column: str, audit: Audit) -> Iterator[Block]:
+def _after(robustness: Mapping[str, Mapping[str, Interval]]) -> Iterator[Block]:
+    """The figures under each condition, and how often a verdict's word changed."""
+    if not robustness:
+        return
+    names = {**NAMES, **AFTER}
+    yield Block(
+        "after alteration",
+        ("condition", *(names[name] for name in CONDITION_COLUMNS), "rows"),
+        [
+            (name, *(_value(found[column], column) for column in CONDITION_COLUMNS), str(found["auc"].n))
+            for name, found in robustness.items()
+        ],
+    )
+    kinds = tuple(name for name in AFTER if name not in ("accuracy", "flips"))
+    yield Block(
+        "verdicts that alteration changes",
+        ("condition", AFTER["flips"], *(AFTER[name] for name in kinds), "rows"),
+        [
+            (name, both(found["flips"], "flips"), *(_value(found[kind], kind) for kind in kinds), str(found["flips"].n))
+            for name, found in robustness.items()
+        ],
+        "against the verdict on the same picture as it is",
+    )
+
+
+def fairness_blocks(column: str, audit: Audit) -> Iterator[Block]:
     """The tables of one column's audit: each group's errors, the gaps between them, and what is not applied."""
     few = any(_few(count) for part in audit.groups.values() for count in (part.n_real, part.n_fake))
     yield Block(
@@ -171,10 +201,10 @@ def _fairness(column: str, audit: Audit) -> Iterator[Block]:
                 name,
                 str(part.n_real),
                 str(part.n_fake),
-                _both(part.fpr, "fpr") + _few(part.n_real),
-                _both(part.fnr, "fnr") + _few(part.n_fake),
-                _percent(part.called),
-                _percent(part.uncertain),
+                both(part.fpr, "fpr") + _few(part.n_real),
+                both(part.fnr, "fnr") + _few(part.n_fake),
+                percent(part.called),
+                percent(part.uncertain),
             )
             for name, part in audit.groups.items()
         ],
@@ -186,7 +216,7 @@ def _fairness(column: str, audit: Audit) -> Iterator[Block]:
             sizes = (_value(gap.gap, "gap"), _range(gap.gap, "gap"), _ratio(gap.ratio))
             gaps.append((fairness.RATES[rate][0], *sizes, gap.lowest, gap.highest))
     if not math.isnan(audit.difference):
-        gaps.append(("equalized odds", _percent(audit.difference), "", _ratio(audit.ratio), "", ""))
+        gaps.append(("equalized odds", percent(audit.difference), "", _ratio(audit.ratio), "", ""))
     yield Block(
         f"fairness by {column}: largest gaps",
         ("", "gap", "95 % interval", "lowest / highest", "lowest", "highest"),
@@ -195,10 +225,10 @@ def _fairness(column: str, audit: Audit) -> Iterator[Block]:
     )
     if audit.fpr is not None:
         yield Block(
-            f"fairness by {column}: thresholds for {_percent(audit.fpr)} FPR in each group, NOT APPLIED",
+            f"fairness by {column}: thresholds for {percent(audit.fpr)} FPR in each group, NOT APPLIED",
             (column, "threshold", "TPR there"),
             [
-                (name, "–" if part.own.threshold is None else f"{part.own.threshold:.3f}", _percent(part.own.tpr))
+                (name, "–" if part.own.threshold is None else f"{part.own.threshold:.3f}", percent(part.own.tpr))
                 for name, part in audit.groups.items()
                 if part.own is not None
             ],
@@ -219,13 +249,14 @@ def _control(name: str, control: Control) -> tuple[str, ...]:
     return name, _value(auc, "auc"), _range(auc, "auc"), _number(control.oriented, "auc"), str(auc.n)
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share; a dash for NaN."""
     return "–" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
 def _number(value: float, name: str) -> str:
     if name in SHARES:
-        return _percent(value)
+        return percent(value)
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
@@ -239,7 +270,8 @@ def _range(interval: Interval, name: str) -> str:
     return f"{_number(interval.low, name)} to {_number(interval.high, name)}"
 
 
-def _both(interval: Interval | None, name: str) -> str:
+def both(interval: Interval | None, name: str) -> str:
+    """A figure's value and interval; a dash where there is none."""
     if interval is None:
         return "–"
     within = "" if math.isnan(interval.low) else f" ({_range(interval, name)})"

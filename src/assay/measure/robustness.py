@@ -1,12 +1,15 @@
 """The same rows after what happens to pictures on their way: compression, resizing, blur, noise and mixtures of them.
 
 A condition is a function of the pixels alone. Those that need chance are seeded by the picture itself, so that every
-run and every detector sees the same pixels, and strengths of one kind differ in strength only.
+run and every detector sees the same pixels, and strengths of one kind differ in strength only. Conditions follow one
+upon another where their names are joined by "+".
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,9 +22,9 @@ from assay.image.align import codec_round_trip
 from assay.image.damage import OPERATIONS
 from assay.image.decode import decode
 from assay.image.degrade import Mix, apply
-from assay.measure.evaluate import Judging, Progress, figures, sort_answers
+from assay.measure.evaluate import Judged, Judging, Options, Progress, Table, figures, sort_answers
 from assay.metrics import Interval
-from assay.types import Failure, Pixels, Sample, Verdict
+from assay.types import Failure, Pixels, Ruling, Sample, Verdict
 
 Condition = Callable[[Pixels], Pixels]
 
@@ -45,6 +48,27 @@ def scaled(factor: float) -> Condition:
         return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
     return resize
+
+
+def fitted(side: int) -> Condition:
+    """The longer side at most `side` px, bicubic; smaller pictures stay as they are."""
+
+    def resize(pixels: Pixels) -> Pixels:
+        longest = max(pixels.shape[:2])
+        return pixels if longest <= side else scaled(side / longest)(pixels)
+
+    return resize
+
+
+def trimmed(share: float) -> Condition:
+    """Cut off at each edge: this share of the picture's height or width, in [0, 0.5)."""
+
+    def cut(pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        down, across = int(height * share), int(width * share)
+        return pixels[down : height - down, across : width - across]
+
+    return cut
 
 
 def blurred(sigma: float) -> Condition:
@@ -101,6 +125,11 @@ def mixed(strength: float) -> Condition:
     return lambda pixels: mix(pixels, chance(pixels, "mix"))
 
 
+def chained(steps: Sequence[Condition]) -> Condition:
+    """One condition after another."""
+    return lambda pixels: functools.reduce(lambda changed, step: step(changed), steps, pixels)
+
+
 CONDITIONS: dict[str, Condition] = {
     "clean": clean,
     "jpeg95": saved("JPEG", 95),
@@ -142,6 +171,8 @@ FAMILIES: Mapping[str, Family] = {
     "jpeg": Family(lambda quality: saved("JPEG", quality), "quality", 1, 100),
     "webp": Family(lambda quality: saved("WEBP", quality), "quality", 1, 100),
     "scale": Family(scaled, "factor of both sides", 0.05, 4.0),
+    "fit": Family(fitted, "longest side in px", 16, 65_500),
+    "trim": Family(trimmed, "share cut off at each edge", 0.0, 0.45),
     "blur": Family(blurred, "sigma in px", 0.0, 50.0),
     "motion": Family(moved, "length in px", 1, 99),
     "noise": Family(noisy, "sigma in levels of 0-255", 0.0, 255.0),
@@ -160,20 +191,49 @@ SWEEP: tuple[str, ...] = (
 training/run_robustness_inference.py), in its order: five families, each from nearly nothing to its worst."""
 
 
+CHAINS: Mapping[str, str] = {
+    "screenshot": "scale0.8+trim0.02+jpeg90",
+    "social": "fit1080+jpeg75+fit720+jpeg75",
+}
+"""Chains that have a name (*ours*): shown smaller on a screen, cut out and saved; passed on twice by networks that make
+pictures smaller and save them anew."""
+
+COMPOUND: tuple[str, ...] = (
+    "jpeg75+jpeg50",
+    "half+jpeg75",
+    "half+jpeg50+noise10",
+    "blur1+noise10+jpeg50",
+    *CHAINS,
+)
+"""Several things at once (*ours*): double JPEG, smaller and saved, blurred and noisy and saved, and `CHAINS`."""
+
+SWEEPS: Mapping[str, tuple[str, ...]] = {
+    "everyday": (*CONDITIONS, *COMPOUND),
+    "full": (*CONDITIONS, *SWEEP, *COMPOUND),
+}
+"""Conditions that are measured together."""
+
+
 def conditions(names: Iterable[str]) -> dict[str, Condition]:
-    """Conditions by name, in the order given: those of `CONDITIONS`, and a word of `FAMILIES` with its number.
+    """Conditions by name, in the order given: those of `CONDITIONS` and of `CHAINS`, a word of `FAMILIES` with its
+    number, and any of them joined by "+", from first to last: "half+jpeg50+noise10".
 
     Raises:
         RecipeError: a name that is not known, or a number that its family does not take.
     """
-    return {name: CONDITIONS[name] if name in CONDITIONS else _numbered(name) for name in names}
+    return {name: _named(name) for name in names}
+
+
+def _named(name: str) -> Condition:
+    steps = CHAINS.get(name, name).split("+")
+    return chained([_named(step) for step in steps]) if len(steps) > 1 else CONDITIONS.get(name) or _numbered(name)
 
 
 def _numbered(name: str) -> Condition:
     match = re.fullmatch(r"([a-z_]*)([0-9]+(?:\.[0-9]+)?)?", name)
     word, number = match.groups() if match else (name, None)
     if word not in FAMILIES:
-        known = [*CONDITIONS, *(f"{family}{number or ''}" for family in FAMILIES)]
+        known = [*CONDITIONS, *CHAINS, *(f"{family}{number or ''}" for family in FAMILIES)]
         raise RecipeError(unknown("condition", name, known))
     family = FAMILIES[word]
     takes = f"{family.what}, {'a whole number ' if family.whole else ''}from {family.low:g} to {family.high:g}"
@@ -182,6 +242,17 @@ def _numbered(name: str) -> Condition:
     if not family.low <= float(number) <= family.high or (family.whole and "." in number):
         raise RecipeError(f"{name!r} does not hold: {word} takes its {takes}")
     return family.make(int(number) if family.whole else float(number))
+
+
+FLIPS: Mapping[str, Callable[[Ruling, Ruling], bool]] = {
+    "flips": lambda before, now: True,
+    "real_to_fake": lambda before, now: (before, now) == (Ruling.REAL, Ruling.FAKE),
+    "fake_to_real": lambda before, now: (before, now) == (Ruling.FAKE, Ruling.REAL),
+    "to_uncertain": lambda before, now: now is Ruling.UNCERTAIN,
+    "from_uncertain": lambda before, now: before is Ruling.UNCERTAIN,
+}
+"""Which changes of a verdict's word count, against that on the same picture as it is: all, and each kind. The first is
+the sum of the others; each is a share of the rows that were judged both times."""
 
 
 def robustness(
@@ -193,7 +264,7 @@ def robustness(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Interval]]:
-    """The figures of the same rows under each condition, as `assay.measure.evaluate.figures` names them.
+    """The figures of the same rows under each condition, as `after` names them.
 
     The threshold stays the detector's own. Nothing is refused here: hand in rows that `evaluate` has accepted. Rows
     without a label are left out, and so, condition by condition, are rows that cannot be decoded, altered or judged:
@@ -205,18 +276,68 @@ def robustness(
         rounds, seed: of the bootstrap.
         progress: told (condition, done, total).
     """
+    return {
+        name: after(judged, words, rounds=rounds, seed=seed)
+        for name, [(judged, words)] in passes([detector], samples, conditions, progress=progress)
+        if name in conditions
+    }
+
+
+Words = Mapping[str, Ruling]
+"""The word of the verdict on each picture as it is, by the row's place."""
+
+
+def passes(
+    detectors: Sequence[Judging],
+    samples: Sequence[Sample],
+    conditions: Mapping[str, Condition],
+    *,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, list[tuple[list[Judged], Words]]]]:
+    """Condition by condition what each detector says: its name, and for each detector the rows it judged and its words
+    on them as they are. "clean" comes first, also where it is not among the conditions.
+
+    Each picture is decoded and altered once a pass, and all detectors are shown those pixels. As many pictures are held
+    as a detector draws ahead, whatever the number of rows.
+    """
     known = [sample for sample in samples if sample.label is not None]
-    found = {}
-    for name, condition in conditions.items():
+    words: list[Words] = []
+    for name, condition in {"clean": clean, **conditions}.items():
         kept: list[Sample] = []
-        answers: list[Verdict | Failure] = []
-        for answer in detector.judge_many(_altered(known, condition, kept)):
-            answers.append(answer)
+        answers: list[list[Verdict | Failure]] = [[] for _ in detectors]
+        shown = _shared(_altered(known, condition, kept), len(detectors))
+        judging = [detector.judge_many(pictures) for detector, pictures in zip(detectors, shown, strict=True)]
+        for row in zip(*judging, strict=True):
+            for mine, answer in zip(answers, row, strict=True):
+                mine.append(answer)
             if progress is not None:
-                progress(name, len(answers), len(known))
-        judged, _ = sort_answers(kept, answers)
-        found[name] = figures(judged, rounds=rounds, seed=seed)
-    return found
+                progress(name, len(answers[0]), len(known))
+        judged = [sort_answers(kept, mine)[0] for mine in answers]
+        if not words:
+            words = [{row.sample.place: row.verdict for row in rows} for rows in judged]
+        yield name, list(zip(judged, words, strict=True))
+
+
+def after(judged: Sequence[Judged], words: Words, *, rounds: int = 1000, seed: int = 0) -> dict[str, Interval]:
+    """The figures under a condition: those of `assay.measure.evaluate.figures`, "accuracy", the share of all rows on
+    the right side of the threshold, and `FLIPS`, with intervals as there."""
+    options = Options(rounds, seed)
+    scored = [row for row in judged if row.score is not None]
+    twice = [row for row in judged if row.sample.place in words]
+    before = [words[row.sample.place] for row in twice]
+    changed = {
+        name: [row.verdict is not word and asked(word, row.verdict) for row, word in zip(twice, before, strict=True)]
+        for name, asked in FLIPS.items()
+    }
+    return {
+        **figures(judged, rounds=rounds, seed=seed),
+        "accuracy": _share([row.right for row in scored], scored, options),
+        **{name: _share(flags, twice, options) for name, flags in changed.items()},
+    }
+
+
+def _share(flags: Sequence[bool], rows: Sequence[Judged], options: Options) -> Interval:
+    return options.share(np.array(flags, np.bool_), Table.of(rows), np.ones(len(rows), np.bool_))
 
 
 def _altered(samples: Sequence[Sample], condition: Condition, kept: list[Sample]) -> Iterator[Pixels]:
@@ -228,3 +349,21 @@ def _altered(samples: Sequence[Sample], condition: Condition, kept: list[Sample]
             continue
         kept.append(sample)
         yield pixels
+
+
+def _shared(pictures: Iterator[Pixels], count: int) -> list[Iterator[Pixels]]:
+    """The same pictures for several; each is let go as soon as all have drawn it, which `itertools.tee` puts off."""
+    waiting: list[collections.deque[Pixels]] = [collections.deque() for _ in range(count)]
+
+    def one(mine: collections.deque[Pixels]) -> Iterator[Pixels]:
+        while True:
+            if not mine:
+                picture = next(pictures, None)
+                if picture is None:
+                    return
+                for each in waiting:
+                    each.append(picture)
+                del picture
+            yield mine.popleft()
+
+    return [one(mine) for mine in waiting]

@@ -186,6 +186,12 @@ def look(pixels: Pixels) -> tuple[Face, ...]:
     return faces
 
 
+def forget() -> None:
+    """Drop what `look` kept, so that the next search takes its time."""
+    with _keeping:
+        _found.clear()
+
+
 def thinned(boxes: Floats, overlap: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:
     """Non-maximum suppression: which boxes stay when each takes away the worse ones that it overlaps.
 

@@ -6,8 +6,11 @@ the paper stands beside ours; arms, budgets and conditions are *ours*.
 
 from __future__ import annotations
 
-from assay.recipes.drift26 import STREAMS
-from assay.studies.study import Arm, Study
+from typing import Any
+
+from assay.learn.recipe import Backbone
+from assay.recipes.drift26 import STREAMS, VIT
+from assay.studies.study import DEFAULT, Arm, Study
 
 BASE = "drift26"
 
@@ -16,6 +19,14 @@ CONDITIONS = ("clean", "mix0.5", "jpeg20", "noise20")
 
 RULES = ("best", "levels", "tenths", "mean", "plain_mean", "majority", "modified_majority")
 """The best stream alone, both published rules, and what they are compared with."""
+
+MEAN = {"calibrate__rule": "mean"}
+
+
+def _over(backbone: Backbone) -> dict[str, Any]:
+    """Changes that put every stream over another network."""
+    return {f"{name}__backbone": backbone for name in STREAMS}
+
 
 FULL = Arm("full", "the paper's form: necks over one frozen network, degraded in training", base=BASE)
 
@@ -62,4 +73,43 @@ FORMS = Study(
     streams=STREAMS,
 )
 
-STUDIES = (STREAMS_ALONE, CALIBRATION, DEGRADATION, FORMS)
+ATTENTION = Study(
+    name="drift26-attention",
+    question="where does each stream look, how widely, and does it hold when the picture is degraded?",
+    arms=(
+        Arm("full", "over a small transformer, degraded in training", base=BASE, changes=_over(VIT)),
+        Arm("undegraded", "the same, without degradation", base="drift26:undegraded", changes=_over(VIT)),
+    ),
+    heads=("levels", *STREAMS),
+    conditions=("clean", "mix0.5"),
+    streams=STREAMS,
+    probes=("attention",),
+)
+
+SKIP = Study(
+    name="drift26-skip",
+    question="how much is saved where streams are left out that cannot change the verdict, and how many change?",
+    arms=(
+        FULL,
+        Arm("tenths", "voting by the release's rule", base=BASE, changes={"calibrate__rule": "tenths"}),
+        Arm("mean", "voting by the mean", base=BASE, changes=MEAN),
+    ),
+    heads=(DEFAULT,),
+    conditions=("clean",),
+    probes=("skip",),
+    note="the arms have the same networks",
+)
+
+ATTACK = Study(
+    name="drift26-attack",
+    question="how little does it take to turn a verdict on purpose, and is the vote harder to turn than one stream?",
+    arms=(
+        Arm("mean", "the vote by the mean, through which gradients pass", base=BASE, changes=MEAN),
+        Arm("undegraded", "the same, trained without degradation", base="drift26:undegraded", changes=MEAN),
+    ),
+    heads=(DEFAULT,),
+    conditions=("clean",),
+    probes=("attack",),
+)
+
+STUDIES = (STREAMS_ALONE, CALIBRATION, DEGRADATION, FORMS, ATTENTION, SKIP, ATTACK)

@@ -19,6 +19,15 @@ from assay.studies.compare import Scores, Series, figure
 from assay.studies.conditions import CLEAN
 from assay.studies.run import Report
 
+PROBED: Mapping[str, str] = {
+    "attention": "maps: Score-CAM on the shipped graph, of test pictures, clean and under the random mix at .5; entropy "
+    "in nats; top tenth kept: by chance .1; centroid moved: share of the diagonal; in face …: share of the map, on "
+    "pictures that show one",
+    "skip": "test rows; time: processor seconds with streams left out over those with all, faces searched for anew",
+    "attack": "share of the pictures rightly called before; the AUC of all",
+}
+"""What a reader of a probe's table must know."""
+
 FIGURES: Mapping[str, tuple[str, ...]] = {
     "probe AUC": ("metrics", "probe_auc"),
     "overlap": ("metrics", "overlap"),
@@ -54,6 +63,21 @@ def embeddings(report: Report) -> Block | None:
         note="one seed: 95 % interval; several: mean ± standard deviation, and clusters and form of each. overlap: "
         "rows among the other class, .5: no separation. form: one manifold, each method a cluster, or between",
     )
+
+
+def probes(report: Report) -> Iterator[Block]:
+    """What each probe found, a line for each figure."""
+    for name in report.study.probes:
+        rows = []
+        for arm in report.study.arms:
+            looks = [result.probes[name] for result in report.results.get(arm.name, ()) if name in result.probes]
+            lines = dict.fromkeys((line, figure) for look in looks for line in look for figure in look[line])
+            for line, what in lines:
+                cells = [look.get(line, {}).get(what, {}) for look in looks]
+                counts = ", ".join(str(cell.get("n", NONE)) for cell in cells)
+                rows.append((arm.name, line, what, _over_seeds(cells), counts))
+        if rows:
+            yield Block(name, ("arm", "of", "figure", "value", "n"), tuple(rows), note=PROBED.get(name, ""))
 
 
 def _at(look: Mapping[str, Any], place: Sequence[str]) -> Mapping[str, Any]:

@@ -79,6 +79,7 @@ class Result(pydantic.BaseModel):
         scores: by head (or rule of a vote, or stream), then by condition: P(fake) of each row, None where it has none.
         thresholds: of each head: what it calls fake.
         embedding: by stream, how it sets the test rows apart; empty where that was not asked for.
+        probes: what was looked at beside (`assay.studies.probes`): by probe, line and figure, its value with interval.
         seen: test rows left out because the detector was made with them, or with something that looks the same.
         failed: test rows left out because they cannot be decoded.
         cost: of the run.
@@ -95,6 +96,7 @@ class Result(pydantic.BaseModel):
     scores: dict[str, dict[str, tuple[float | None, ...]]]
     thresholds: dict[str, float] = {}
     embedding: dict[str, dict[str, Any]] = {}
+    probes: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     seen: int = 0
     failed: int = 0
     cost: Cost

@@ -38,6 +38,7 @@ from assay.learn.train import train
 from assay.measure.evaluate import Progress
 from assay.studies import budget
 from assay.studies.conditions import conditions
+from assay.studies.probes import probe
 from assay.studies.result import Cost, Result, measure
 from assay.studies.rows import FEWEST, few, test_rows, values_of, without
 from assay.studies.study import Arm, Equal, Study
@@ -292,6 +293,13 @@ class _Runner:
             progress,
             overviews=folder / "embedding" if self.study.embedding else None,
         )
+        looked = {
+            name: {
+                line: {figure: cell.to_dict() for figure, cell in cells.items()}
+                for line, cells in probe(name)(made, test_rows(rows)).items()
+            }
+            for name in self.study.probes
+        }
         trunks = {stream.trunk: stream.parameters for stream in bundle.read(made).card.streams}
         steps = budget.length(recipe)
         Result(
@@ -304,6 +312,7 @@ class _Runner:
             scores=found.scores,
             thresholds=found.thresholds,
             embedding=found.embedding,
+            probes=looked,
             seen=found.seen,
             failed=found.failed,
             cost=Cost(

@@ -115,6 +115,7 @@ class Study:
         leave_each: such arms for every arm, not for the first alone.
         embedding: also look at the embeddings of test rows (`assay.measure.overview`).
         calibration: also tell how far scores are probabilities, and the false-positive rates.
+        probes: what else is looked at (`assay.studies.probes`), on each bundle.
         fairness: also compare rates of error between the values of `by`, at the detector's own threshold.
         by: the column that figures are broken down by.
         figure: "points" (a line for each arm), "curve" (conditions along the axis) or "parameters" (of each arm's
@@ -134,6 +135,7 @@ class Study:
     leave_each: bool = False
     embedding: bool = False
     calibration: bool = False
+    probes: tuple[str, ...] = ()
     fairness: bool = False
     by: str = "generator"
     figure: Literal["points", "curve", "parameters"] = "points"

@@ -161,6 +161,7 @@ def blocks(tables: Tables) -> Iterator[Block]:
         yield shared
     if study.calibration:
         yield looks.calibration(tables.report, tables.scores)
+    yield from looks.probes(tables.report)
     if (apart := looks.embeddings(tables.report)) is not None:
         yield apart
     if tables.audits:

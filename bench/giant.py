@@ -1,0 +1,247 @@
+"""Drift's streams at their full size, with random weights: built, trained for a step, exported, judged by.
+
+    python bench/giant.py [--form paper] [--size giant] [--threads 2] [--precision int8 …] [--out FOLDER] [--json FILE]
+
+"paper" is one frozen DINOv2 under three necks; "release" its fusion stream, the largest: LoRA on DINOv2, CLIP ViT-L
+beside. Nothing is learnt, so scores mean nothing; what is measured is that it holds together, and what it costs:
+seconds and memory of a step, bytes at each precision, seconds to load and to judge a picture, by the vote and by the
+global stream alone, with one run for streams that see the same and with a run for each. Making and judging have a
+process each, and so a peak of memory each. The exit status is 1 where an exported network differs from torch by more
+than its precision may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import assay
+from assay.image.decode import decode
+from assay.image.mtcnn import look
+from assay.judge import bundle
+from assay.judge.card import Card, HeadCard, StreamCard
+from assay.judge.engine import Engine, runtime
+from assay.judge.heads import LinearHead
+from assay.judge.rule import EnsembleRule, Errors, Judge, Rows, StreamRule
+from assay.judge.seen import Seen
+from assay.learn.batches import Batch
+from assay.learn.descend import Machine, Training
+from assay.learn.export import Precision, export, parity
+from assay.learn.nn import network
+from assay.learn.nn.backbones import Trunk, build
+from assay.learn.nn.network import joined, merge
+from assay.learn.recipe import Backbone, Recipe, Stream, Text, find
+from assay.learn.train import PARITY
+from assay.recipes.drift26 import CLIP, SIZES
+from backbones import peak
+
+PICTURE = Path(__file__).parent.parent / "samples" / "real" / "astronaut.jpg"
+"""A picture with a face."""
+
+PAIRS, PARTS = 2, 2
+"""Pairs of the measured step, and the parts that they go through in."""
+
+STREAMS = {"paper": ("global", "face", "fusion"), "release": ("fusion",)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--form", choices=tuple(STREAMS), default="paper")
+    parser.add_argument("--size", choices=tuple(SIZES), default="giant")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=tuple(PARITY), nargs="+", default=["fp32", "fp16", "int8"])
+    parser.add_argument(
+        "--out", type=Path, help="where bundles lie for the while; a temporary folder where none is given"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--phase", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.phase:
+        name, folder = asked.phase[0], Path(asked.phase[1])
+        told = (
+            made(asked.form, asked.size, folder, asked.precision) if name == "make" else judged(folder, asked.threads)
+        )
+        print(json.dumps(told))
+        return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.out or Path(scratch)
+        row = phase(asked, "make", folder, asked.precision)
+        for precision in asked.precision:
+            row["precisions"][precision] |= phase(asked, "judge", folder / precision, [precision])
+    print(json.dumps(row, indent=1))
+    if asked.json:
+        asked.json.write_text(json.dumps(row, indent=1) + "\n")
+    return int(any(told["apart_from_torch"] > PARITY[name] for name, told in row["precisions"].items()))
+
+
+def phase(asked: argparse.Namespace, name: str, folder: Path, precisions: list[Precision]) -> dict[str, Any]:
+    """A part of the work in a process of its own."""
+    command = [sys.executable, __file__, "--form", asked.form, "--size", asked.size, "--threads", str(asked.threads)]
+    command += ["--precision", *precisions, "--phase", name, str(folder)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    found: dict[str, Any] = json.loads(told.splitlines()[-1])
+    return found
+
+
+def recipe_of(form: str, size: str) -> Recipe:
+    """The recipe at the paper's size, its networks' weights random."""
+    recipe = find("drift26" if form == "paper" else "drift26:release", "paper")
+    for stream in recipe.streams:
+        backbone = stream.backbone.model_copy(update={"name": SIZES[size], "pretrained": False})
+        recipe = recipe.with_field(f"{stream.name}.backbone", backbone)
+        if stream.beside is not None:
+            recipe = recipe.with_field(f"{stream.name}.beside.backbone", Backbone(name=CLIP))
+        if isinstance(stream.neck, Text):
+            recipe = recipe.with_field(f"{stream.name}.neck.weights", "")
+    return recipe.set(descend__accumulate=PARTS).set(descend__pairs=PAIRS)
+
+
+def made(form: str, size: str, folder: Path, precisions: list[Precision]) -> dict[str, Any]:
+    """Build the streams, take a step of each, export them together at each precision, and write bundles."""
+    recipe = recipe_of(form, size)
+    chosen = [recipe.stream(name) for name in STREAMS[form]]
+    if form == "paper":
+        # Streams over one frozen network: built once, as one file of weights would be read.
+        kept: dict[str, Trunk] = {}
+
+        def once(backbone: Backbone, size: int) -> Trunk:
+            if backbone.name not in kept:
+                kept[backbone.name] = build(backbone, size)
+            return kept[backbone.name]
+
+        network.build = once  # type: ignore[attr-defined]
+    machine = Machine("cpu", bf16=False, workers=0)
+    row: dict[str, Any] = {"form": form, "streams": {}, "precisions": {}}
+    parts, layers = [], {}
+    for stream in chosen:
+        began = time.perf_counter()
+        training = Training(stream, recipe.descend(stream.name), machine, seed=0, total=10)
+        built = time.perf_counter() - began
+        shape = (2 * PAIRS, stream.view.size, stream.view.size, 3)
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        batch = Batch({"view 1": pixels}, np.zeros(2 * PAIRS, np.int64), np.full(2 * PAIRS, np.nan))
+        began, clock = time.perf_counter(), time.process_time()
+        loss = training.advance(batch)
+        row["streams"][stream.name] = {
+            "parameters_millions": round(sum(p.numel() for p in training.trunk.parameters()) / 1e6, 1),
+            "trained_millions": round(sum(p.numel() for p in training.parameters().values()) / 1e6, 2),
+            "build_seconds": round(built, 1),
+            "step_seconds": round(time.perf_counter() - began, 1),
+            "step_processor_seconds": round(time.process_time() - clock, 1),
+            "loss": round(loss, 4),
+            "peak_gibibytes": round(peak() / 2**30, 2),
+        }
+        print(stream.name, row["streams"][stream.name], file=sys.stderr, flush=True)
+        layers[stream.name] = training.layer
+        parts.append(merge(training.trunk))
+        del training
+    trunk = joined(parts) if len(parts) > 1 else parts[0]
+    gc.collect()
+    for precision in precisions:
+        began = time.perf_counter()
+        files: dict[str, bytes | Path] = dict(export(trunk, chosen[0].view.size, "drift", precision))
+        seconds = time.perf_counter() - began
+        written(chosen, trunk, layers, [part.dim for part in parts], files, folder / precision, precision)
+        del files
+        gc.collect()
+        engine = Engine(folder / precision, "drift", threads=torch.get_num_threads(), device="cpu")
+        told = {
+            "megabytes": round(sum(path.stat().st_size for path in (folder / precision).iterdir()) / 1e6, 1),
+            "export_seconds": round(seconds, 1),
+            "apart_from_torch": parity(trunk, engine.run, chosen[0].view.size, count=1),
+        }
+        del engine
+        gc.collect()
+        row["precisions"][precision] = told
+        print(precision, told, file=sys.stderr, flush=True)
+    row["peak_gibibytes"] = round(peak() / 2**30, 2)
+    return row
+
+
+def written(
+    streams: list[Stream],
+    trunk: Trunk,
+    layers: dict[str, LinearHead],
+    widths: list[int],
+    files: dict[str, bytes | Path],
+    folder: Path,
+    precision: Precision,
+) -> None:
+    """The bundle of these streams; nothing is calibrated."""
+    cards, start = [], 0
+    for stream, width in zip(streams, widths, strict=True):
+        cards.append(
+            StreamCard(
+                name=stream.name,
+                view=stream.view,
+                trunk="drift",
+                head=HeadCard(kind="linear"),
+                parameters=sum(p.numel() for p in trunk.parameters()),
+                embedding=width,
+                part=(start, start + width) if len(streams) > 1 else None,
+                backbone=stream.backbone.name,
+            )
+        )
+        start += width
+    bar = {"threshold": 0.5, "doubt_low": 0.5, "fpr": 0.05}
+    rule = EnsembleRule(errors=Errors(false_fake=0, false_real=0, decided=1), rows=Rows(real=0, fake=0), **bar)
+    alone = {name: rule.model_copy(update={"voters": (name,)}) for name in layers}
+    judge = Judge(
+        streams={stream.name: StreamRule(pool=stream.pool, **bar) for stream in streams},
+        ensemble=rule,
+        rules=alone if len(streams) > 1 else {},
+    )
+    card = Card(
+        name="drift-of-chance",
+        version="0",
+        description="Random weights, to measure what such a bundle costs.",
+        recipe="drift26",
+        created=datetime.date.today(),
+        assay=assay.__version__,
+        streams=tuple(cards),
+        engine=runtime(),
+        precision=precision,
+    )
+    bundle.write(folder, card, judge, files=files, heads=layers, seen=Seen())
+
+
+def judged(folder: Path, threads: int) -> dict[str, Any]:
+    """Seconds to load the bundle and to judge a picture: by all streams, and by each alone."""
+    look(decode(PICTURE).pixels)  # the search for faces is no part of what is compared
+    row: dict[str, Any] = {}
+    ways: dict[str, dict[str, Any]] = {"vote": {}}
+    streams = bundle.read(folder).card.streams
+    ways |= {stream.name: {"vote": stream.name} for stream in streams if len(streams) > 1}
+    for name, options in ways.items():
+        began = time.perf_counter()
+        detector = assay.load(folder, threads=threads, device="cpu", **options)
+        verdict = detector.judge(PICTURE)
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        verdict = detector.judge(PICTURE)
+        seconds = time.perf_counter() - began
+        row[name] = {"seconds": round(seconds, 2), "first_seconds": round(first, 1), "score": verdict.score}
+        row["peak_gibibytes"] = round(peak() / 2**30, 2)
+        del detector
+        gc.collect()
+    if len(streams) > 1:
+        alone = sum(row[stream.name]["seconds"] for stream in streams)
+        row["vote_over_global"] = round(row["vote"]["seconds"] / row["global"]["seconds"], 2)
+        row["apart_over_global"] = round(alone / row["global"]["seconds"], 2)
+    return {"judging": row}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

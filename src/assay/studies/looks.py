@@ -20,9 +20,9 @@ from assay.studies.conditions import CLEAN
 from assay.studies.run import Report
 
 PROBED: Mapping[str, str] = {
-    "attention": "maps: Score-CAM on the shipped graph, of test pictures, clean and under the random mix at .5; entropy "
-    "in nats; top tenth kept: by chance .1; centroid moved: share of the diagonal; in face …: share of the map, on "
-    "pictures that show one",
+    "attention": "maps: Score-CAM on the shipped graph, of test pictures, clean and under the random mix at .5. "
+    "entropy: nats; top tenth kept: by chance .1; centroid moved: share of the diagonal; in face …: share of the map, "
+    "on pictures that show one",
     "skip": "test rows; time: processor seconds with streams left out over those with all, faces searched for anew",
     "attack": "share of the pictures rightly called before; the AUC of all",
 }

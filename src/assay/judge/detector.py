@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool, ruling
 from assay.judge.seen import Seen
 from assay.judge.skip import Skip
 from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Verdict
+
+if TYPE_CHECKING:
+    from assay.judge.explain import Explanation
 
 DISAGREE = 0.5
 """Crops whose P(fake) differ by at least so much are named in the verdict's reasons."""
@@ -200,6 +203,18 @@ class Detector:
             BundleError: the detector's networks can't be run.
         """
         return self.judge_prepared([self.prepare(source, limits)])[0]
+
+    def explain(self, source: Source, **options: Any) -> Explanation:
+        """The verdict on one picture, and where it looked.
+
+        Args:
+            source: as for `judge`.
+            options: as for `assay.judge.explain.explain`, which says what may be raised too.
+        """
+        # It stands above the detector.
+        from assay.judge.explain import explain
+
+        return explain(self, source, **options)
 
     def judge_pictures(self, pictures: Sequence[tuple[str, Picture]]) -> list[Verdict]:
         """Verdicts on decoded pictures, each with the name its verdict will carry, in one batch."""

@@ -132,10 +132,10 @@ PLANS: dict[str, tuple[Job, ...]] = {
         Job("drift26-degradation", 3, SHORT, **DRIFT),
         Job("drift26-streams", 3, SHORT, **DRIFT),
         Job("drift26-calibration", 3, SHORT, **DRIFT),
-        Job("drift26-forms", 3, SHORT, **DRIFT),
         Job("drift26-skip", 1, SHORT, **DRIFT),
         Job("drift26-attention", 1, SHORT, **DRIFT),
         Job("drift26-attack", 1, SHORT, **DRIFT),
+        Job("drift26-forms", 1, SHORT, **DRIFT),
     ),
 }
 """Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""

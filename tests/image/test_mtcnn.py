@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import cv2
 import mtcnnruntime
@@ -18,8 +19,8 @@ from PIL import Image
 
 from assay.errors import MissingExtra, RecipeError
 from assay.image import mtcnn
-from assay.image.faces import Face, find
-from assay.image.mtcnn import Mtcnn, thinned
+from assay.image.faces import Face, Found, find
+from assay.image.mtcnn import Mtcnn, look, shared, thinned
 from assay.types import Box, Pixels
 
 EYES = ((203.3, 100.8), (246.2, 102.8))
@@ -278,3 +279,114 @@ def test_boxes_are_clipped_to_the_picture(astronaut: Pixels, detector: Mtcnn) ->
     assert face.box.left >= 0
     assert face.box.right <= 120
     assert face.box.bottom <= 140
+
+
+# ── one search a picture
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+    """The shapes of the pictures that `look` searches, each of which shows one face, in place of the search."""
+    shapes: list[tuple[int, ...]] = []
+
+    def found(pixels: Pixels, detector: Mtcnn) -> Found:
+        shapes.append(pixels.shape)
+        return Found((Face(Box(0, 0, len(shapes), 1), 0.99, ((0, 0),) * 5),), "plain")
+
+    mtcnn.forget()
+    monkeypatch.setattr(mtcnn, "find", found)
+    yield shapes
+    mtcnn.forget()
+
+
+def grey(value: int, width: int = 8, height: int = 6) -> Pixels:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_a_look_finds_what_the_search_with_its_retries_does(astronaut: Pixels, detector: Mtcnn) -> None:
+    cut_off = np.ascontiguousarray(astronaut[88:158, 190:260])
+    mtcnn.forget()
+    for pixels in (astronaut, cut_off):
+        assert look(pixels) == find(pixels, detector).faces
+        assert len(look(pixels)) == 1
+    assert look(grey(128)) == ()
+    mtcnn.forget()
+
+
+def test_there_is_one_search_for_each_least_score() -> None:
+    assert shared() is shared()
+    assert shared().name == Mtcnn().name
+    assert shared(0.8).name == Mtcnn(score=0.8).name
+
+
+def test_a_picture_is_searched_once_however_often_it_is_looked_at(searched: list[tuple[int, ...]]) -> None:
+    first = look(grey(1))
+    assert look(grey(1)) == first
+    assert len(searched) == 1
+    assert look(grey(2)) != first
+    assert len(searched) == 2
+    mtcnn.forget()
+    assert look(grey(1)) != first
+    assert len(searched) == 3
+
+
+def test_that_nothing_was_found_is_kept_too(searched: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(mtcnn, "find", lambda pixels, detector: calls.append(1) or Found(()))
+    assert (look(grey(1)), look(grey(1)), len(calls)) == ((), (), 1)
+
+
+def test_pictures_of_the_same_bytes_and_another_shape_are_not_taken_for_each_other(
+    searched: list[tuple[int, ...]],
+) -> None:
+    faces = {look(grey(7, *size)) for size in ((8, 6), (6, 8), (48, 1))}
+    assert len(faces) == len(searched) == 3
+
+
+def test_how_a_picture_lies_in_memory_changes_nothing(searched: list[tuple[int, ...]]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    assert look(pixels[::2, ::2]) == look(np.ascontiguousarray(pixels[::2, ::2])) == look(pixels[::2, ::2].copy("F"))
+    assert searched == [(6, 8, 3)]
+
+
+def test_what_was_found_is_kept_of_so_many_pictures_and_the_oldest_goes_first(
+    searched: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtcnn, "KEPT", 3)
+    for value in range(4):
+        look(grey(value))
+    assert len(mtcnn._found) == 3
+    for value in (1, 2, 3):
+        look(grey(value))
+    assert len(searched) == 4
+    look(grey(0))
+    assert (len(searched), len(mtcnn._found)) == (5, 3)
+
+
+def test_threads_that_look_at_once_see_the_same(searched: list[tuple[int, ...]]) -> None:
+    found: dict[int, tuple[Face, ...]] = {}
+
+    def work(number: int) -> None:
+        for value in range(5):
+            look(grey(value))
+        found[number] = tuple(face for value in range(5) for face in look(grey(value)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found.values())) == 1
+
+
+def test_without_the_extra_a_look_names_it_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mtcnn.forget()
+    shared.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(MissingExtra, match=r"assay\[faces\]"):
+            look(grey(1, 30, 30))
+    assert mtcnn._found == {}
+    # Once it is installed, what could not be done before is done.
+    assert look(grey(1, 30, 30)) == ()

@@ -13,7 +13,7 @@ import pytest
 import assay
 from assay.errors import AssayError, BundleError
 from assay.judge import bundle
-from assay.judge.card import HeadCard, digest
+from assay.judge.card import HeadCard, StreamCard, digest
 from assay.judge.engine import Engine, runtime
 from assay.judge.heads import LinearHead, MLPHead
 from assay.judge.seen import Seen
@@ -39,6 +39,25 @@ def refused(folder: Path, kind: str, *words: str) -> str:
     for word in words:
         assert word in str(caught.value)
     return str(caught.value)
+
+
+def strip(folder: Path, file: str, *fields: tuple[str, ...]) -> None:
+    """Take fields out of a bundle's JSON, as an earlier version wrote it; `*` stands for each of a list."""
+
+    def without(part: Any, place: tuple[str, ...]) -> None:
+        if place[0] == "*":
+            for each in part:
+                without(each, place[1:])
+        elif place[1:]:
+            without(part[place[0]], place[1:])
+        else:
+            del part[place[0]]
+
+    told = json.loads((folder / file).read_text())
+    for field in fields:
+        without(told, field)
+    (folder / file).write_text(json.dumps(told))
+    reseal(folder)
 
 
 # ── what is written is what is read
@@ -97,6 +116,65 @@ def test_arrays_that_make_no_perceptron_are_refused_at_once(parts, tmp_path, cha
     np.savez(folder / "heads.npz", **{name: array for name, array in arrays.items() if array is not None})
     reseal(folder)
     refused(folder, "invalid", "heads.npz: head of stream 'grey'", message)
+
+
+def parted(parts, tmp_path, part=(2, 4), width=2):
+    """A bundle whose one stream has blue and grey of its trunk's embedding alone."""
+    stream = parts.card.streams[0].model_copy(update={"part": part, "embedding": width})
+    parts.card = parts.card.model_copy(update={"streams": (stream,)})
+    parts.heads["grey"] = LinearHead(np.arange(1.0, width + 1), 0.5)
+    return parts.write(tmp_path / "parted").folder
+
+
+def test_a_stream_s_part_of_an_embedding_is_read_as_it_was_written(parts, tmp_path):
+    folder = parted(parts, tmp_path)
+    assert json.loads((folder / "card.json").read_text())["streams"][0]["part"] == [2, 4]
+    again = bundle.read(folder)
+    assert (again.card.streams[0].part, again.card.streams[0].embedding) == ((2, 4), 2)
+    assert again.card.model_copy(update={"files": {}, "sha256": ""}) == parts.card
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ([2, 3], "the part (2, 3) of the embedding is not 2 wide"),
+        ([4, 2], "the part (4, 2) of the embedding is not 2 wide"),
+        ([-2, 0], "streams.0.part"),
+        ([1, 2, 3], "streams.0.part"),
+        ([0.5, 2.5], "streams.0.part"),
+    ],
+)
+def test_a_part_that_does_not_hold_is_refused(parts, tmp_path, part, words):
+    folder = parted(parts, tmp_path)
+    card = json.loads((folder / "card.json").read_text())
+    card["streams"][0]["part"] = part
+    (folder / "card.json").write_text(json.dumps(card))
+    reseal(folder)
+    refused(folder, "invalid", words)
+
+
+def test_a_head_that_takes_another_number_than_its_part_has_is_refused(parts, tmp_path):
+    folder = parted(parts, tmp_path)
+    card = json.loads((folder / "card.json").read_text())
+    card["streams"][0] |= {"part": [1, 4], "embedding": 3}
+    (folder / "card.json").write_text(json.dumps(card))
+    reseal(folder)
+    refused(folder, "invalid", "head of stream 'grey' takes 2 numbers, its trunk gives 3")
+
+
+def test_a_bundle_written_before_streams_shared_trunks_or_saw_faces_is_read_as_it_was(bundle_folder):
+    before = bundle.read(bundle_folder)
+    later = [("streams", "*", "view", name) for name in ("margin", "least", "fallback")]
+    strip(bundle_folder, "judge.json", ("skip",), ("ensemble", "weights"))
+    strip(bundle_folder, "card.json", ("streams", "*", "part"), *later)
+    again = bundle.read(bundle_folder)
+    assert again.card.streams == before.card.streams
+    assert isinstance(again.card.streams[0], StreamCard)
+    assert (again.card.streams[0].part, again.card.streams[0].view.layout) == (None, "grid")
+    assert again.judge == before.judge
+    pixels = np.full((40, 70, 3), 120, np.uint8)
+    old = assay.load(bundle_folder).judge(pixels)
+    assert old.score == assay.Detector(before).judge(pixels).score
 
 
 def test_graphs_may_be_given_as_files(parts, tmp_path):

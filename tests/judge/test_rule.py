@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from assay.judge import rule
 from assay.judge.rule import Bar, EnsembleRule, Errors, Judge, Rows, StreamRule, cast, choose, pool, ruling
+from assay.judge.skip import Skip
 from assay.types import Ruling
 
 
@@ -23,12 +24,21 @@ def overlapping(random, reals=200, fakes=150):
 # ── pooling and calibration
 
 
-def test_pooling_takes_the_mean_the_median_or_the_mean_of_the_top_third():
+def test_pooling_takes_the_mean_the_median_the_mean_of_the_top_third_or_the_highest():
     raws = [4.0, 0.0, 1.0, 9.0]
     assert pool(raws, "mean") == 3.5
     assert pool(raws, "median") == 2.5
     assert pool(raws, "top") == 6.5
-    assert [pool([2.0], how) for how in ("mean", "median", "top")] == [2.0, 2.0, 2.0]
+    assert pool(raws, "max") == 9
+    assert [pool([-2.0], how) for how in ("mean", "median", "top", "max")] == [-2.0] * 4
+
+
+def test_a_stream_of_the_highest_is_as_fake_as_its_most_fake_view_whatever_the_others_are():
+    stream = StreamRule(pool="max", slope=2.0, offset=-1.0, threshold=0.5, doubt_low=0.5, fpr=0.05)
+    expected = round(float(stream.probability(1.25)), rule.DIGITS)
+    for others in ([], [-50.0], [1.0, -3.0, 1.249]):
+        assert stream.score([*others, 1.25]) == stream.score([1.25, *others]) == expected
+    assert stream.score([1.25, 1.26]) > expected
 
 
 def test_calibration_is_a_sigmoid_of_slope_and_offset_that_never_overflows():
@@ -147,7 +157,7 @@ def test_pictures_may_be_put_to_the_vote_by_another_rule():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("method", ["mean", "plain_mean", "majority", "modified_majority"])
+@pytest.mark.parametrize("method", ["mean", "plain_mean", "majority", "modified_majority", "levels", "tenths"])
 def test_a_stream_that_judges_alone_keeps_the_score_that_its_bar_was_chosen_on(method):
     judge = three_streams(method)
     assert judge.vote({"c": 0.91}) == 0.91
@@ -155,6 +165,51 @@ def test_a_stream_that_judges_alone_keeps_the_score_that_its_bar_was_chosen_on(m
     votes = judge.votes({"a": [np.nan, 0.9], "b": [0.42, np.nan], "c": [np.nan, 0.8]})
     assert votes[0] == 0.42
     assert votes[1] == judge.vote({"a": 0.9, "c": 0.8})
+
+
+def weighing(method, weights, **fields):
+    judge = three_streams(method, slope=None, **fields)
+    return judge.model_copy(update={"ensemble": judge.ensemble.model_copy(update={"weights": weights})})
+
+
+def test_streams_weigh_what_the_rule_says_by_name_and_one_where_it_does_not():
+    scores = {"a": [0.9, 0.9, np.nan], "b": [0.5, np.nan, 0.4], "c": [0.1, 0.2, 0.8]}
+    levels, tenths = weighing("levels", {"c": 3.0, "a": 2.0}), weighing("tenths", {"c": 3.0, "a": 2.0})
+    # (2 · 2 + 1 · 1 + 3 · 0) / 6, (2 · 2 + 3 · 0) / 5 and (1 · 1 + 3 · 2) / 4, each halved.
+    np.testing.assert_allclose(levels.votes(scores), [5 / 12, 0.4, 7 / 8], atol=5e-7)
+    # (1.8 + .5 + .3) / 6 = .43, (1.8 + .6) / 5 = .48, (.4 + 2.4) / 4 = .7
+    assert tenths.votes(scores).tolist() == [0.4, 0.5, 0.7]
+    assert tenths.vote({"a": 0.9, "b": 0.5, "c": 0.1}) == 0.4
+    # By name: another order of the streams changes nothing.
+    turned = {name: tenths.streams[name] for name in ("c", "b", "a")}
+    assert tenths.model_copy(update={"streams": turned}).votes(scores).tolist() == [0.4, 0.5, 0.7]
+    mean = tenths.ensemble.model_copy(update={"method": "mean"})
+    np.testing.assert_allclose(tenths.votes(scores, mean), [0.5, 0.55, 0.6])
+
+
+def test_of_the_voters_of_a_rule_each_keeps_its_own_weight():
+    judge = three_streams()
+    some = judge.ensemble.model_copy(update={"method": "tenths", "slope": None, "voters": ("c", "a")})
+    scores = {"a": [0.9], "b": [1.0], "c": [0.1]}
+    assert judge.votes(scores, some.model_copy(update={"weights": {"a": 3.0}})) == [0.7]
+    assert judge.votes(scores, some.model_copy(update={"weights": {"c": 3.0, "b": 90.0}})) == [0.3]
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_weight_that_is_none_is_refused(weight):
+    told = three_streams("levels").ensemble.model_dump() | {"weights": {"a": weight}}
+    with pytest.raises(pydantic.ValidationError, match="weights"):
+        EnsembleRule.model_validate(told)
+
+
+def test_a_weight_for_a_stream_that_does_not_vote_is_refused():
+    judge = three_streams()
+    some = judge.ensemble.model_copy(update={"method": "levels", "weights": {"a": 2.0, "c": 1.0}})
+    assert three_streams(rules={"levels": some}).rules["levels"].weights == {"a": 2.0, "c": 1.0}
+    with pytest.raises(pydantic.ValidationError, match="the rule levels asks for votes of c, which do not vote"):
+        three_streams(rules={"levels": some}, voters=("a", "b"))
+    with pytest.raises(pydantic.ValidationError, match="the rule ensemble asks for votes of c"):
+        Judge(streams=judge.streams, ensemble=some, voters=("a", "b"))
 
 
 def test_a_picture_that_no_voter_applies_to_has_no_score():
@@ -254,6 +309,23 @@ def test_a_judge_written_before_there_were_ways_to_vote_lets_them_vote_by_the_me
     assert again == judge
     assert (again.ensemble.method, again.ensemble.slope, again.rules) == ("mean", None, {})
     assert again.vote({"a": 0.25, "b": 0.75}) == 0.5
+
+
+def test_a_judge_written_before_streams_had_weights_or_could_be_left_out_is_read_as_it_was():
+    judge = three_streams()
+    old = judge.model_dump(mode="json", exclude={"skip": True, "ensemble": {"weights"}})
+    assert "weights" not in old["ensemble"]
+    again = Judge.model_validate(old)
+    assert again == judge
+    assert (again.ensemble.weights, again.skip) == ({}, None)
+
+
+def test_a_judge_that_weighs_and_leaves_out_survives_its_json():
+    skip = Skip(order=[("b",), ("c", "a")], reach=[(0.125, 1)], budget=0.01, changed=0, saved=0.3, rows=7)
+    judge = weighing("levels", {"a": 2.0, "b": 1 / 3}, skip=skip)
+    again = Judge.model_validate_json(judge.model_dump_json())
+    assert again == judge
+    assert (again.skip, again.ensemble.weights["b"]) == (skip, 1 / 3)
 
 
 def test_a_judge_with_ways_to_vote_survives_its_json():

@@ -6,12 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from assay.judge import vote
 
-METHODS = ("mean", "plain_mean", "majority", "modified_majority")
+METHODS = ("mean", "plain_mean", "majority", "modified_majority", "levels", "tenths")
 
 
 def counted(method, scores):
@@ -213,3 +213,149 @@ def test_a_modified_majority_has_the_winner_of_the_mean(streams):
     clear = np.abs(by_mean - 0.5) > 1e-9
     assert ((vote.value("modified_majority", scores) >= 0.5) == (by_mean >= 0.5))[clear].all()
     assert ((vote.value("majority", scores) >= 0.5) != (by_mean >= 0.5)).any() == (streams > 2)
+
+
+# ── drift's two rules
+
+
+def tenth(score):
+    """A score in tenths, a whole number; a half goes to the even one."""
+    return round(Fraction(10 * score))
+
+
+def weighed(method, scores, weights):
+    """One picture's vote by "levels" or "tenths", by the rule as the module's text has it, in fractions."""
+    there = [(score, Fraction(weight)) for score, weight in zip(scores, weights, strict=True) if not math.isnan(score)]
+    whole = sum(weight for _, weight in there)
+    if method == "levels":
+        return float(sum(((s >= 1 / 3) + (s >= 2 / 3)) * weight for s, weight in there) / whole / 2)
+    return round(sum(tenth(score) * weight for score, weight in there) / whole) / 10
+
+
+NAN = math.nan
+
+LEVELS = {
+    # One stream, at the edges of the thirds: what lies on one is above it.
+    ((0.0,), (1,)): 0.0,
+    ((0.333333,), (1,)): 0.0,
+    ((1 / 3,), (1,)): 0.5,
+    ((0.333334,), (1,)): 0.5,
+    ((0.666666,), (1,)): 0.5,
+    ((2 / 3,), (1,)): 1.0,
+    ((0.666667,), (1,)): 1.0,
+    ((1.0,), (1,)): 1.0,
+    # How sure a stream is within its third is nothing.
+    ((0.34, 0.66, 0.5), (1, 1, 1)): 0.5,
+    ((0.7, 0.99, 0.1), (1, 1, 1)): 2 / 3,
+    ((0.7, 0.99, 0.1), (1, 1, 4)): 1 / 3,
+    ((0.7, 0.5, 0.1), (3, 1, 1)): 0.7,
+    # A tie, by votes and by weights.
+    ((0.9, 0.1), (1, 1)): 0.5,
+    ((0.9, 0.9, 0.0), (1, 1, 2)): 0.5,
+    # Who abstains takes its weight along: 3 to 1, as before.
+    ((0.9, NAN, 0.1), (3, 96, 1)): 0.75,
+    ((NAN, 0.5, NAN), (3, 1, 1)): 0.5,
+}
+
+
+@pytest.mark.parametrize(("case", "expected"), LEVELS.items())
+def test_levels_are_counted_in_thirds_and_weighed(case, expected):
+    scores, weights = case
+    (value,) = vote.value("levels", np.array(scores)[:, None], weights)
+    assert value == pytest.approx(expected, abs=1e-9)
+
+
+TENTHS = {
+    # drift's release: 2 : 1 : 2.
+    ((0.9, 0.4, 0.6), (2, 1, 2)): 0.7,
+    ((0.94, 0.44, 0.64), (2, 1, 2)): 0.7,
+    ((0.96, 0.46, 0.66), (2, 1, 2)): 0.8,
+    ((1.0, 0.0, 0.0), (2, 1, 2)): 0.4,
+    ((0.0, 1.0, 0.0), (2, 1, 2)): 0.2,
+    # Sums of tenths that are no sums of tenths in binary: .45 and .35 are halves all the same.
+    ((0.3, 0.6), (1, 1)): 0.4,
+    ((0.1, 0.6), (1, 1)): 0.4,
+    ((0.7, 0.2, 0.9), (1, 1, 1)): 0.6,
+    ((0.2, 0.3), (1, 1)): 0.2,
+    ((0.8, 0.9), (1, 1)): 0.8,
+    # Rounded before and after: .449 and .551 are .4 and .6, not .449 and .551.
+    ((0.449, 0.451), (1, 1)): 0.4,
+    ((0.549, 0.551), (1, 1)): 0.6,
+    # Who abstains takes its weight along.
+    ((0.9, NAN, 0.1), (3, 96, 1)): 0.7,
+    ((NAN, 0.34, NAN), (2, 1, 2)): 0.3,
+}
+
+
+@pytest.mark.parametrize(("case", "expected"), TENTHS.items())
+def test_tenths_are_rounded_weighed_and_rounded_again(case, expected):
+    scores, weights = case
+    (value,) = vote.value("tenths", np.array(scores)[:, None], weights)
+    assert value == expected
+
+
+def test_a_half_of_a_tenth_goes_to_the_even_tenth():
+    """NumPy's way, of ten times the score: .35 and .15 go up, though in binary they lie below; Python's own `round`
+    takes them down, and .45 up."""
+    halves = {0.05: 0.0, 0.15: 0.2, 0.25: 0.2, 0.35: 0.4, 0.45: 0.4, 0.55: 0.6, 0.65: 0.6, 0.75: 0.8, 0.85: 0.8}
+    halves[0.95] = 1.0
+    assert vote.value("tenths", [list(halves)]).tolist() == list(halves.values())
+    assert [round(half, 1) for half in (0.15, 0.35, 0.45)] == [0.1, 0.3, 0.5]
+    # One digit of a score to either side leaves no doubt.
+    below, above = ([half + way for half in halves] for way in (-1e-6, 1e-6))
+    np.testing.assert_allclose(vote.value("tenths", [below]), np.arange(10) / 10)
+    np.testing.assert_allclose(vote.value("tenths", [above]), np.arange(1, 11) / 10)
+
+
+@pytest.mark.parametrize("method", vote.WEIGHTED)
+@pytest.mark.parametrize("streams", [1, 2, 3, 5])
+@pytest.mark.parametrize("abstaining", [0.0, 0.4])
+def test_weighed_votes_are_those_counted_one_by_one(method, streams, abstaining):
+    scores = np.round(pictures(streams, streams, abstaining=abstaining), 6)
+    # Every third at a tenth, where sums make halves.
+    scores[:, ::3] = np.round(scores[:, ::3], 1)
+    weights = np.random.default_rng(streams).integers(1, 6, streams).tolist()
+    expected = [weighed(method, column, weights) for column in scores.T.tolist()]
+    np.testing.assert_allclose(vote.value(method, scores, weights), expected, rtol=0, atol=1e-9)
+    alike = [weighed(method, column, [1] * streams) for column in scores.T.tolist()]
+    np.testing.assert_allclose(vote.value(method, scores), alike, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", vote.WEIGHTED)
+def test_only_how_weights_stand_to_one_another_counts(method):
+    scores = pictures(7, 3, abstaining=0.2)
+    once = vote.value(method, scores, [2, 1, 2])
+    np.testing.assert_allclose(vote.value(method, scores, [0.5, 0.25, 0.5]), once, atol=1e-9)
+    assert (vote.value(method, scores, [2, 1, 1]) != once).any()
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in vote.WEIGHTED])
+def test_the_other_rules_weigh_nothing(method):
+    scores = pictures(8, 3, abstaining=0.2)
+    np.testing.assert_array_equal(vote.value(method, scores, [2, 1, 7]), vote.value(method, scores))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(vote.WEIGHTED),
+    st.lists(st.tuples(PROBABILITY | st.just(math.nan), st.floats(0.01, 100)), min_size=1, max_size=9),
+    st.integers(0, 8),
+    PROBABILITY,
+)
+def test_a_score_that_rises_never_lowers_a_weighed_vote(method, drawn, place, rise):
+    scores, weights = map(list, zip(*drawn, strict=True))
+    higher = list(scores)
+    here = place % len(scores)
+    # A stream that abstains goes on abstaining.
+    higher[here] = scores[here] if math.isnan(scores[here]) else max(scores[here], rise)
+    assume(not all(map(math.isnan, scores)))
+    before, after = vote.value(method, np.array([scores, higher]).T, weights)
+    assert 0 <= before <= after <= 1
+
+
+def test_rounding_makes_ties_of_pictures_that_the_mean_tells_apart():
+    scores = np.random.default_rng(9).random((3, 2000))
+    assert len(set(vote.value("mean", scores))) == 2000
+    assert len(set(vote.value("tenths", scores, [2, 1, 2]))) == 11
+    # Of 0 to 2, weighed 2 : 1 : 2, all sums from 0 to 10 can be had.
+    assert len(set(vote.value("levels", scores, [2, 1, 2]))) == 11

@@ -9,14 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 
 from assay.errors import ManifestError
 from assay.image.view import View
 from assay.judge import vote
 from assay.judge.heads import LinearHead
 from assay.judge.rule import DIGITS, Judge, Pool, cast
-from assay.learn.calibrate import METHODS, best, calibrate, raw_scores, slope_and_offset, steepness
-from assay.learn.recipe import Calibrate
+from assay.learn.calibrate import (
+    METHODS,
+    best,
+    calibrate,
+    raw_scores,
+    reliability,
+    scaled,
+    slope_and_offset,
+    steepness,
+    temperature,
+)
+from assay.learn.recipe import Calibrate, Scaling
 from assay.metrics import auc
 from assay.types import Label, Pixels, Sample
 
@@ -303,3 +316,143 @@ def test_steepness_weighs_the_classes_alike() -> None:
     labels = np.array([1] * 80 + [0] * 20 + [0] * 90 + [1] * 10)
     often = np.concatenate([np.arange(200), *[np.flatnonzero(labels == 1)] * 3])
     assert steepness(values[often], labels[often]) == pytest.approx(steepness(values, labels), rel=1e-2)
+
+
+# ── temperature ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Raw(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier whose decision is the number that it is shown."""
+
+    def fit(self, rows: Any, labels: Any) -> Raw:
+        self.classes_ = np.unique(labels)
+        return self
+
+    def decision_function(self, rows: Any) -> Any:
+        return rows[:, 0]
+
+    def predict(self, rows: Any) -> Any:
+        return self.classes_[(self.decision_function(rows) > 0).astype(np.int64)]
+
+
+def sklearns(raws: Any, labels: Any) -> float:
+    """scikit-learn's temperature for raw scores."""
+    model = CalibratedClassifierCV(FrozenEstimator(Raw().fit(raws, labels)), method="temperature")
+    (one,) = model.fit(raws[:, None], labels).calibrated_classifiers_
+    (scaling,) = one.calibrators
+    # It makes two logits of each decision, -x and x, whose difference is 2 x.
+    return 1 / (2 * float(scaling.beta_))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 8.0])
+@pytest.mark.parametrize(("reals", "fakes"), [(300, 300), (500, 100)])
+def test_the_temperature_is_scikit_learns_on_rows_of_both_classes_alike(scale: float, reals: int, fakes: int) -> None:
+    raws, labels = drawn(0.5, 0.4, reals, fakes)
+    alike = np.concatenate([np.flatnonzero(labels == 0), np.repeat(np.flatnonzero(labels == 1), reals // fakes)])
+    expected = sklearns(scale * raws[alike], labels[alike])
+    assert temperature(scale * raws, labels) == pytest.approx(expected, rel=1e-5)
+    assert expected == pytest.approx(scale * sklearns(raws[alike], labels[alike]), rel=1e-5)
+
+
+@pytest.mark.parametrize("slope", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize(("reals", "fakes"), [(4000, 4000), (8000, 1000)])
+def test_a_known_temperature_is_recovered_whatever_the_share_of_fakes(slope: float, reals: int, fakes: int) -> None:
+    assert temperature(*drawn(slope, 0.0, reals, fakes)) == pytest.approx(1 / slope, rel=0.15)
+
+
+def test_a_temperature_keeps_to_its_bounds() -> None:
+    raws, labels = np.array([-3.0, -1.0, 2.0, 4.0]), np.array([0, 0, 1, 1])
+    # Without a fault colder is better for ever; all wrong, hotter is.
+    assert temperature(raws, labels) == pytest.approx(0.01, rel=1e-3)
+    assert temperature(-raws, labels) == pytest.approx(100, rel=1e-3)
+
+
+def test_the_three_ways_to_scale_raw_scores() -> None:
+    raws, labels = drawn(0.5, 1.0, 200, 100)
+    ways: dict[Scaling, tuple[float, float]] = {
+        "platt": slope_and_offset(raws, labels),
+        "temperature": (1 / temperature(raws, labels), 0.0),
+        "none": (1.0, 0.0),
+    }
+    for how, expected in ways.items():
+        assert scaled(raws, labels, how) == expected
+        rule = calibrate({"a": raws}, labels, {"a": "mean"}, Calibrate(scaling=how)).streams["a"]
+        assert (rule.slope, rule.offset) == pytest.approx(expected)
+    assert len(set(ways.values())) == 3
+
+
+# ── reliability and weights ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_reliability_is_what_a_stream_is_better_than_chance_with_a_mean_of_one() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    scores = {
+        "sure": np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]),
+        # One real of four is called fake, one half being fake: balanced accuracy 7/8.
+        "good": np.array([0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        # Three reals and one fake of four are called as they are: 1/2.
+        "chance": np.array([0.1, 0.2, 0.3, 0.9, 0.1, 0.2, 0.3, 0.9]),
+    }
+    beyond = np.array([0.5, 0.375, 0.005])
+    found = reliability(scores, labels)
+    assert list(found) == ["sure", "good", "chance"]
+    assert list(found.values()) == pytest.approx(beyond / beyond.mean(), abs=1e-6)
+    assert found["chance"] == pytest.approx(found["sure"] / 100, abs=1e-6)
+    # One that is worse than chance is no better and no worse than chance.
+    assert reliability(scores | {"chance": 1 - scores["good"]}, labels) == found
+
+
+def test_reliability_rests_on_the_rows_that_a_stream_applies_to_and_on_both_classes_alike() -> None:
+    labels = np.array([0, 0, 1, 1, 1, 1])
+    other = np.array([0.1, 0.9, 0.9, 0.9, 0.9, 0.1])
+    some = np.array([0.1, np.nan, 0.9, 0.9, np.nan, np.nan])
+    # 1/2 of reals and 3/4 of fakes are right: 5/8.
+    beyond = np.array([0.125, 0.5])
+    assert list(reliability({"a": other, "b": some}, labels).values()) == pytest.approx(
+        beyond / beyond.mean(), abs=1e-6
+    )
+
+
+def weighed(rule: vote.Method, **fields: Any) -> tuple[Judge, Any, Any]:
+    """A judge of three streams of which one abstains now and then."""
+    raws = {name: drawn(slope, 0.3, 100, 100, seed)[0] for seed, (name, slope) in enumerate(THREE.items())}
+    raws["c"] = np.where(np.arange(200) % 5 == 0, np.nan, raws["c"])
+    labels = drawn(1.0, 0.0, 100, 100)[1]
+    judge = calibrate(raws, labels, dict.fromkeys(raws, "mean"), Calibrate(fpr=0.1, rule=rule, **fields))
+    return judge, {name: np.round(judge.streams[name].probability(raw), DIGITS) for name, raw in raws.items()}, labels
+
+
+def test_levels_are_weighed_by_reliability_on_the_tuning_rows() -> None:
+    judge, scores, labels = weighed("levels", weights={"a": 7.0})
+    weights = reliability(scores, labels)
+    assert judge.ensemble.weights == weights
+    assert weights["b"] > weights["a"] > weights["c"]
+    values = vote.value("levels", np.stack(list(scores.values())), list(weights.values()))
+    slope = steepness(values, labels)
+    assert judge.ensemble.slope == pytest.approx(slope)
+    assert judge.votes(scores) == pytest.approx(1 / (1 + np.exp(-slope * (values - 0.5))), abs=1e-6)
+    alike = vote.value("levels", np.stack(list(scores.values())))
+    assert not np.allclose(values, alike)
+
+
+def test_tenths_are_weighed_as_the_recipe_says_and_taken_for_probabilities() -> None:
+    judge, scores, labels = weighed("tenths", weights={"a": 2.0, "b": 1.0, "d": 3.0})
+    # A stream that the recipe does not name weighs 1, and one that there is not weighs nothing.
+    assert judge.ensemble.weights == {"a": 2.0, "b": 1.0}
+    assert judge.ensemble.slope is None
+    rounded = {name: np.round(mine, 1) for name, mine in scores.items()}
+    total = 2 * rounded["a"] + rounded["b"] + np.nan_to_num(rounded["c"])
+    mean = np.round(total / np.where(np.isnan(rounded["c"]), 3, 4), 9)
+    assert judge.votes(scores) == pytest.approx(np.round(mean, 1))
+    found = judge.votes(scores)
+    assert judge.ensemble.errors.false_fake == pytest.approx(np.mean(found[labels == 0] >= judge.ensemble.threshold))
+
+
+@pytest.mark.parametrize("rule", ["levels", "tenths", "mean"])
+def test_whichever_rule_judges_the_others_have_their_weights_too(rule: vote.Method) -> None:
+    judge, scores, labels = weighed(rule, weights={"a": 2.0})
+    every = judge.rules | {rule: judge.ensemble}
+    assert every["levels"].weights == reliability(scores, labels)
+    assert every["tenths"].weights == {"a": 2.0}
+    assert every["mean"].weights == every["majority"].weights == every["a"].weights == {}
+    assert Judge.model_validate_json(judge.model_dump_json()) == judge

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from assay.errors import RecipeError
 from assay.image.alter import T
@@ -25,7 +26,26 @@ from assay.learn.batches import Batches
 from assay.learn.descend import Data, Machine, Training, descend, learning_rate, tuning_auc, undecayed
 from assay.learn.nn.backbones import build
 from assay.learn.objective import CoDE
-from assay.learn.recipe import Backbone, Crops, Descend, InfoNCE, Optimiser, Recipe, Stream, Tiles
+from assay.learn.recipe import (
+    Backbone,
+    Beside,
+    Conv,
+    Crops,
+    CrossEntropy,
+    Descend,
+    InfoNCE,
+    Linear,
+    LoRA,
+    Optimiser,
+    Projection,
+    Recipe,
+    Stream,
+    SupCon,
+    Text,
+    Tiles,
+)
+from assay.learn.rows import labels_of
+from assay.metrics import auc
 from assay.types import Sample
 
 CPU = Machine("cpu", bf16=False, workers=0)
@@ -413,3 +433,243 @@ def test_without_its_weight_nothing_of_the_contrastive_loss_is_left(recipe: Reci
     assert parts[0.0, 1.0].item() == pytest.approx(math.log(2), rel=0.5)
     with pytest.raises(RecipeError, match="cannot both weigh nothing"):
         recipe.set(descend__loss__bce=0.0, descend__loss__contrastive=0.0)
+
+
+# ── what is trained, and at which rate ───────────────────────────────────────────────────────────────────────────────
+
+
+LORA = LoRA(rank=2, alpha=4, dropout=0.1, targets=r"body\.\d+\.(first|second)\.0")
+
+
+def necked(recipe: Recipe, trunk: float | None = None, **fields: Any) -> Recipe:
+    """The recipe with a neck over its network, trained by a cross-entropy with a trunk's rate of its own."""
+    stream = recipe.streams[0].model_copy(update={"neck": Conv(widths=(6,))} | fields)
+    optimiser = Optimiser(learning_rate=1e-2, trunk=trunk, warmup=0.2)
+    changed = recipe.set(descend__loss=CrossEntropy(), descend__optimiser=optimiser)
+    return changed.model_copy(update={"streams": (stream,)})
+
+
+def begun(recipe: Recipe, seed: int = 0, total: int = 6) -> Training:
+    return Training(recipe.streams[0], recipe.descend("a"), CPU, seed=seed, total=total)
+
+
+def advanced(training: Training, data: Split, steps: int) -> Training:
+    train = data("train")
+    batches = Batches(train.store, train.samples, training.stage, VIEW, seed=training.seed)
+    for step in range(training.step, training.step + steps):
+        training.advance(batches[step])
+    return training
+
+
+def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: x.detach().clone() for name, x in module.state_dict().items()}
+
+
+def moved(before: dict[str, torch.Tensor], module: torch.nn.Module) -> set[str]:
+    return {name for name, x in module.state_dict().items() if not torch.equal(x, before[name])}
+
+
+def test_a_rate_of_nothing_freezes_the_network_and_its_statistics_while_the_neck_learns(
+    recipe: Recipe, data: Split
+) -> None:
+    training = begun(necked(recipe, trunk=0.0))
+    trunk: Any = training.trunk
+    network, neck, aside = state(trunk.network), state(trunk.necks), state(training.aside)
+    assert {"body.0.1.running_mean", "body.0.1.num_batches_tracked"} <= set(network)
+    advanced(training, data, 2)
+    assert moved(network, trunk.network) == set()
+    # Its own statistics among them.
+    assert moved(neck, trunk.necks) == set(neck)
+    assert moved(aside, training.aside) == set(aside)
+    assert {name for name in training.parameters() if name.startswith("trunk.network.")} == set()
+    # With any rate of its own, all of it moves.
+    training = begun(necked(recipe, trunk=1e-4))
+    before = state(training.trunk)
+    assert moved(before, advanced(training, data, 2).trunk) == set(before) - {
+        name for name in before if name.startswith("front.")
+    }
+
+
+@pytest.mark.parametrize("trunk", [None, 1e-4, 3e-2])
+def test_the_network_has_its_share_of_the_rate_at_every_step(trunk: float | None, recipe: Recipe, data: Split) -> None:
+    training = begun(necked(recipe, trunk=trunk))
+    network = {id(p) for p in training.trunk.network.parameters()}
+    share = 1.0 if trunk is None else trunk / 1e-2
+    names = {id(p): name for name, p in training.parameters().items()}
+    for step in range(6):
+        advanced(training, data, 1)
+        rate = learning_rate(training.stage.optimiser, step, 6)
+        found = {names[id(p)]: group["lr"] for group in training.optimiser.param_groups for p in group["params"]}
+        assert set(found) == set(training.parameters())
+        for name, p in training.parameters().items():
+            assert found[name] == pytest.approx(rate * (share if id(p) in network else 1.0))
+    decayed = {names[id(p)] for g in training.optimiser.param_groups if g["weight_decay"] for p in g["params"]}
+    assert decayed == {name for name, p in training.parameters().items() if p.ndim > 1}
+
+
+def test_of_an_adapted_network_only_its_matrices_move(recipe: Recipe, data: Split) -> None:
+    backbone = recipe.streams[0].backbone.model_copy(update={"lora": LORA})
+    training = begun(necked(recipe, trunk=1e-2, backbone=backbone))
+    trunk: Any = training.trunk
+    parameters = dict(trunk.network.named_parameters())
+    matrices = {name for name in parameters if "lora_" in name}
+    assert len(matrices) == 8
+    network, neck = state(trunk.network), state(trunk.necks)
+    advanced(training, data, 2)
+    assert moved(network, trunk.network) & set(parameters) == matrices
+    assert moved(neck, trunk.necks) == set(neck)
+    assert {name for name in training.parameters() if name.startswith("trunk.network.")} == {
+        f"trunk.network.{name}" for name in matrices
+    }
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(), SupCon()])
+def test_a_training_of_nothing_that_judges_is_refused(loss: InfoNCE | SupCon, recipe: Recipe) -> None:
+    frozen = recipe.set(descend__optimiser__trunk=0.0)
+    with pytest.raises(RecipeError, match="nothing of a would be trained: its network is frozen"):
+        begun(frozen.set(descend__loss=loss))
+    for judged in (InfoNCE(bce=1.0), CrossEntropy()):
+        assert set(begun(frozen.set(descend__loss=judged)).parameters()) == {"aside.layer.weight", "aside.layer.bias"}
+    assert begun(necked(recipe, trunk=0.0).set(descend__loss=loss)).parameters()
+
+
+# ── a batch in parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gradients(training: Training, data: Split) -> dict[str, torch.Tensor]:
+    """Of the first step, before they are clipped and taken."""
+    found: dict[str, torch.Tensor] = {}
+
+    def kept(parameters: Any, most: float) -> None:
+        found.update({name: p.grad.clone() for name, p in training.parameters().items() if p.grad is not None})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", kept)
+        advanced(training, data, 1)
+    return found
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole(parts: int, recipe: Recipe, data: Split) -> None:
+    vit = {"neck": Projection(widths=(6,)), "backbone": Backbone(name="test_vit", fields={"depth": 1})}
+    asked = necked(recipe, **vit).set(descend__loss=CrossEntropy(focal=2.0))
+    whole, apart = begun(asked), begun(asked.set(descend__accumulate=parts))
+    expected, found = gradients(whole, data), gradients(apart, data)
+    assert set(found) == set(whole.parameters())
+    for name, grad in found.items():
+        torch.testing.assert_close(grad, expected[name], rtol=0, atol=1e-6)
+    assert apart.losses == pytest.approx(whole.losses, abs=1e-6)
+    assert apart.step == 1
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_step_in_parts_is_the_step_of_the_whole(parts: int, recipe: Recipe, data: Split) -> None:
+    # Without batch normalisation in training mode, which would see a part alone.
+    asked = necked(recipe, trunk=0.0, neck=Projection(widths=(6,)))
+    whole = advanced(begun(asked), data, 1)
+    apart = advanced(begun(asked.set(descend__accumulate=parts)), data, 1)
+    start = weights(begun(asked))
+    for name, x in weights(apart).items():
+        torch.testing.assert_close(x, weights(whole)[name], rtol=0, atol=1e-6)
+        assert (x - start[name]).abs().max() > 1e-4
+
+
+# ── checkpoints of a network that holds still ────────────────────────────────────────────────────────────────────────
+
+
+BESIDE = Beside(backbone=Backbone(name="trace_cnn", fields={"widths": (8, 8), "blocks": (1,)}))
+STILL = {
+    "frozen": {"trunk": 0.0},
+    "text": {"trunk": 0.0, "neck": Text(width=8, heads=2)},
+    "adapted": {"trunk": 1e-2, "lora": LORA},
+    "beside": {"beside": BESIDE, "neck": Projection(widths=(6,), dropout=0.2)},
+}
+
+
+def still(recipe: Recipe, kind: str) -> Recipe:
+    fields = dict(STILL[kind])
+    backbone = recipe.streams[0].backbone.model_copy(update={"lora": fields.pop("lora", None)})
+    return necked(recipe, backbone=backbone, **fields)
+
+
+@pytest.mark.parametrize("kind", list(STILL))
+def test_a_checkpoint_leaves_out_what_holds_still_and_the_run_goes_on_to_the_same_losses(
+    kind: str, recipe: Recipe, data: Split, tmp_path: Path
+) -> None:
+    asked = still(recipe, kind)
+    unbroken = advanced(begun(asked), data, 3)
+    unbroken.save(tmp_path / "a.safetensors")
+    held = {name for name, p in unbroken.trunk.named_parameters() if not p.requires_grad}
+    assert held
+    kept = {name for name in load_file(tmp_path / "a.safetensors") if name.startswith("trunk.")}
+    # All the rest is there: what is trained, statistics, and the numbers of texts.
+    assert kept == {f"trunk.{name}" for name in set(unbroken.trunk.state_dict()) - held}
+    assert any("running_mean" in name for name in kept)
+    resumed = begun(asked)
+    resumed.load(tmp_path / "a.safetensors")
+    assert moved(state(unbroken.trunk), resumed.trunk) == set()
+    advanced(unbroken, data, 3)
+    advanced(resumed, data, 3)
+    assert resumed.losses == pytest.approx(unbroken.losses, abs=1e-6)
+    best = begun(asked)
+    best.load_weights(tmp_path / "a.safetensors")
+    assert best.step == 0
+
+
+def test_a_checkpoint_of_another_neck_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    begun(still(recipe, "frozen")).save(tmp_path / "a.safetensors")
+    with pytest.raises(RecipeError, match="the checkpoint of a is of another network or loss; begin anew with --fresh"):
+        begun(still(recipe, "text")).load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", list(STILL))
+def test_a_stopped_descent_takes_up_where_it_was(
+    kind: str, recipe: Recipe, data: Split, tmp_path: Path, figures: list[float]
+) -> None:
+    asked = still(recipe, kind)
+    figures += [0.5]
+    with pytest.raises(IndexError):
+        run(asked, data, tmp_path)
+    figures += [0.7]
+    resumed = run(asked, data, tmp_path)
+    figures += [0.5, 0.7]
+    unbroken = run(asked, data, tmp_path / "whole")
+    assert resumed.losses == pytest.approx(unbroken.losses, abs=1e-6)
+    assert len(resumed.losses) == 6
+    for name, x in unbroken.trunk.state_dict().items():
+        torch.testing.assert_close(resumed.trunk.state_dict()[name], x, rtol=0, atol=1e-5)
+
+
+# ── the layer that is trained ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_trained_layer_is_a_head_that_gives_its_logits(recipe: Recipe, data: Split) -> None:
+    training = advanced(begun(necked(recipe)), data, 2)
+    rows = torch.randn(5, training.trunk.dim)
+    layer: Any = training.aside.layer
+    expected = layer(rows)[:, 0].detach().numpy()
+    assert training.layer.raw(rows.double().numpy()) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(), SupCon()])
+def test_a_loss_without_a_layer_has_none_to_give(loss: InfoNCE | SupCon, recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match=r"heads\.linear\.trained asks for the layer .* its loss has none"):
+        _ = begun(recipe.set(descend__loss=loss)).layer
+    assert begun(recipe.set(descend__loss=InfoNCE(bce=0.5))).layer.width == 16
+
+
+def test_where_the_trained_layer_judges_the_tuning_figure_is_its_own(recipe: Recipe, data: Split) -> None:
+    asked = necked(recipe, heads=(Linear(trained=True),))
+    training = advanced(begun(asked), data, 2)
+    train, tune = data("train"), data("tune")
+    probed = tuning_auc(begun(necked(recipe)), train, tune)
+    assert probed > 0.9
+    layer: Any = training.aside.layer
+    rows = module.embeddings_of(training, tune, range(len(tune.samples)))
+    scores = layer(torch.from_numpy(rows).float())[:, 0].detach().numpy()
+    figure = tuning_auc(training, train, tune)
+    assert figure == auc(labels_of(tune.samples), scores)
+    # A layer turned round orders them the other way; a probe would not mind.
+    with torch.no_grad():
+        layer.weight.neg_()
+    assert tuning_auc(training, train, tune) == pytest.approx(1 - figure)

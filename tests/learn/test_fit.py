@@ -14,13 +14,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import OneClassSVM
 
 from assay.errors import ManifestError, RecipeError
+from assay.image.alter import T
 from assay.image.augment import Augment, Transform
 from assay.image.view import View
 from assay.judge.heads import Head, LinearHead, MLPHead, NearestHead, OneClassHead
+from assay.learn import tiles
 from assay.learn.descend import Data
 from assay.learn.embed import Kept
 from assay.learn.fit import Fitted, fit, linear, mlp, nearest, one_class
-from assay.learn.recipe import MLP, Backbone, Fit, Linear, Nearest, OneClass, Recipe, Stream
+from assay.learn.recipe import MLP, Backbone, Fit, Linear, Nearest, OneClass, Recipe, Stream, Tiles
 from assay.metrics import auc
 from assay.types import Label
 
@@ -450,3 +452,68 @@ def test_what_embeddings_do_not_follow_from_leaves_them(
     refitted(recipe, data("train"), engine, tmp_path)
     refitted(recipe.set(**change), data("train"), engine, tmp_path)
     assert engine.views == 32
+
+
+# ── a layer that was trained with the network ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_trained_layer_is_the_head_as_it_is_and_others_are_fitted_beside_it(
+    recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
+) -> None:
+    asked = recipe.set(a__heads=[Linear(trained=True), Nearest()])
+    layer, train = LinearHead(np.array([1.0, -2.0, 0.5]), 0.25), data("train")
+    stage, shown = Fit(stream="a", records=16, altered=1), asked.shown("a")
+    found = fit(
+        asked.streams[0], stage, shown, train.samples, train.store, mean_engine, seed=0, workers=1, trained=layer
+    )
+    assert found.heads["a"] is layer
+    assert np.array_equal(
+        found.heads["a-nearest"].raw(found.embeddings),
+        nearest(found.embeddings, found.labels, Nearest()).raw(found.embeddings),
+    )
+    # A regression is made where none is asked for, whatever was trained.
+    plain = fit(
+        recipe.streams[0], stage, shown, train.samples, train.store, mean_engine, seed=0, workers=1, trained=layer
+    )
+    expected = linear(plain.embeddings, plain.labels, Linear())
+    assert np.array_equal(plain.heads["a"].raw(plain.embeddings), expected.raw(plain.embeddings))
+
+
+def test_a_trained_layer_that_there_is_not_is_refused(
+    recipe: Recipe, data: Callable[[str], Data], mean_engine: Any
+) -> None:
+    with pytest.raises(RecipeError, match=r"heads\.linear\.trained asks for a trained layer, and the network is not"):
+        fitted(recipe.set(a__heads=[Linear(trained=True)]), data("train"), mean_engine, Fit(stream="a"))
+
+
+# ── views of the whole ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_view_of_the_whole_is_fitted_on_whole_pictures_plain_and_altered(
+    recipe: Recipe, data: Callable[[str], Data], tmp_path: Path
+) -> None:
+    shown = []
+
+    class Kept:
+        def run(self, batch: Any) -> Any:
+            shown.append(batch)
+            return batch.mean(axis=(2, 3))
+
+    samples, view = data("train").samples, View(size=32, layout="whole")
+    grey = T(max_ops=1, size=32, resize=None, crop="random", operations=("greyscale",))
+    asked = recipe.set(a__view=view, descend__alter=grey, descend__crops__base=None)
+    store = tiles.build(samples, Tiles(side=64), tmp_path, seed=0, workers=0, view=view)
+    stage, engine = Fit(stream="a", records=16, altered=2), Kept()
+    found: Any = engine
+    fit(asked.streams[0], stage, asked.shown("a"), samples, store, found, seed=0, workers=1)
+    expected = [view.tensor(view.fitted(store.tile(row, 0))[None])[0] for row in range(len(samples))]
+    assert len(shown) == 16
+    for batch in shown:
+        assert len(batch) == 3
+        assert any(np.array_equal(batch[0], whole) for whole in expected)
+        # Without chance to draw an operation it is the plain view, with one it is grey: never a part of it.
+        (whole,) = (whole for whole in expected if np.array_equal(batch[0], whole))
+        for other in batch[1:]:
+            same = np.array_equal(other, whole)
+            levels = other * np.array(view.std)[:, None, None] + np.array(view.mean)[:, None, None]
+            assert same or np.ptp(levels, axis=0).max() < 0.02

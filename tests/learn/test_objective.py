@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
 
 from assay.errors import RecipeError
 from assay.learn.batches import Batch
 from assay.learn.nn.supcon import sup_con
-from assay.learn.objective import Classified, CoDE, Projected, objective, truth
+from assay.learn.objective import Classified, CoDE, Projected, cross_entropy, objective, truth
 from assay.learn.recipe import CrossEntropy, InfoNCE, SupCon
 
 PAIRS, DIM = 4, 6
@@ -119,3 +120,47 @@ def test_a_teacher_that_said_nothing_of_a_picture_is_refused_where_it_is_asked_f
 
 def test_the_first_half_of_a_batch_is_real() -> None:
     assert truth(torch.zeros(2 * PAIRS)).tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("focal", [0.5, 2.0, 5.0])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_focal_loss_is_torchvisions_and_so_is_its_gradient(focal: float, soft: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2 * PAIRS, generator=generator) if soft else LABELS
+    logits = [3 * torch.randn(2 * PAIRS, generator=generator) for _ in range(3)]
+    rows = torch.cat(logits).requires_grad_()
+    expected = sigmoid_focal_loss(rows, target.repeat(3), alpha=-1, gamma=focal, reduction="mean")
+    expected.backward()
+    mine = [x.requires_grad_() for x in logits]
+    found = cross_entropy(mine, target, focal)
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    grads = [x.grad for x in mine if x.grad is not None]
+    torch.testing.assert_close(torch.cat(grads), rows.grad)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_without_gamma_the_focal_loss_is_the_cross_entropy(soft: bool) -> None:
+    logits = torch.tensor([[-40.0, -1.0, 0.0, 2.0, 3.0, -2.0, 60.0, 1.0]])
+    target = torch.linspace(0, 1, 8) if soft else LABELS
+    expected = functional.binary_cross_entropy_with_logits(logits[0], target)
+    assert cross_entropy([logits[0]], target).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_recipe_that_asks_for_it_is_trained_by_the_focal_loss_through_its_layer() -> None:
+    given, taught = embeddings(2), [0.1, 0.4, 0.0, 0.2, 0.9, 1.0, 0.3, 0.7]
+    for teacher in (0.0, 0.5):
+        loss = made(CrossEntropy(views=2, focal=2.0, teacher=teacher))
+        logits = torch.cat([loss.layer(x)[:, 0] for x in given.values()])
+        target = ((1 - teacher) * LABELS + teacher * torch.tensor(taught)).repeat(2)
+        expected = sigmoid_focal_loss(logits, target, alpha=-1, gamma=2.0, reduction="mean")
+        assert loss(given, batch(teacher=taught), CHANCE).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_logit_beyond_all_doubt_gives_the_focal_loss_no_fault() -> None:
+    rows = torch.tensor([-200.0, 200.0, 200.0, -200.0], requires_grad=True)
+    loss = cross_entropy([rows], torch.tensor([0.0, 1.0, 0.0, 1.0]), 2.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(100.0)
+    assert rows.grad is not None
+    assert rows.grad.isfinite().all()

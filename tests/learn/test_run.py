@@ -13,7 +13,7 @@ from assay.data.table import Table
 from assay.errors import ManifestError, RecipeError
 from assay.learn.recipe import MLP, InfoNCE, Linear, Nearest, OneClass, Recipe, SupCon
 from assay.learn.rows import described, labels_of, learning_rows
-from assay.learn.run import Run, claim
+from assay.learn.run import Run, claim, lent
 from assay.types import Label, Sample
 
 
@@ -221,6 +221,74 @@ def test_a_note_that_is_torn_is_refused_with_a_way_out(run: Run, tmp_path: Path)
         claim(tmp_path, run, resume=True)
     claim(tmp_path, run, resume=False)
     claim(tmp_path, run, resume=True)
+
+
+# ── networks of another run ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def finished(folder: Path, run: Run) -> Path:
+    """A run's folder, done, with a word of its own in each file."""
+    claim(folder, run, resume=True)
+    for name in ("a.checkpoint.safetensors", "a.best.safetensors", "a.epochs.jsonl"):
+        (folder / name).write_text(f"{name} of {folder.name}")
+    for name in ("bundle", "graphs", "tiles", "embeddings", "separation"):
+        (folder / name).mkdir()
+        (folder / name / "file").write_text(f"{name} of {folder.name}")
+    return folder
+
+
+@pytest.mark.parametrize("change", HEADS_ALONE, ids=lambda change: next(iter(change)))
+def test_a_run_with_other_heads_alone_takes_the_networks_and_embeddings_of_one_that_is_done(
+    change: dict[str, Any], run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
+) -> None:
+    other, mine = finished(tmp_path / "other", run), tmp_path / "mine"
+    asked = Run.of(recipe.set(**change), rows, 0)
+    assert lent(mine, asked, [other])
+    assert sorted(path.name for path in mine.iterdir()) == [
+        "a.best.safetensors",
+        "a.checkpoint.safetensors",
+        "a.epochs.jsonl",
+        "embeddings",
+        "run.json",
+    ]
+    for name in ("a.best.safetensors", "a.checkpoint.safetensors", "a.epochs.jsonl", "embeddings/file"):
+        assert (mine / name).read_text() == (other / name).read_text()
+    # It is that run's own folder now, and goes on as one.
+    assert claim(mine, asked, resume=True) is False
+    assert Run.model_validate_json((mine / "run.json").read_bytes()).differences(asked) == []
+    # Copies: whatever becomes of them is nothing to the other.
+    (mine / "a.best.safetensors").write_text("trained on")
+    assert (other / "a.best.safetensors").read_text() == "a.best.safetensors of other"
+
+
+@pytest.mark.parametrize("other", ["networks", "seed", "rows", "the same run", "not done", "no run", "nowhere"])
+def test_from_any_other_run_nothing_is_taken(
+    other: str, run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
+) -> None:
+    asked = recipe.set(fit__records=8)
+    wanted = {
+        "networks": Run.of(asked.set(descend__pairs=5), rows, 0),
+        "seed": Run.of(asked, rows, 1),
+        "rows": Run.of(asked, rows | {"train": rows["train"][1:]}, 0),
+        "the same run": run,
+    }.get(other, Run.of(asked, rows, 0))
+    folder = finished(tmp_path / "other", run)
+    if other == "not done":
+        (folder / "bundle" / "file").unlink()
+        (folder / "bundle").rmdir()
+    elif other == "no run":
+        (folder / "run.json").unlink()
+    elif other == "nowhere":
+        folder = tmp_path / "nowhere"
+    assert not lent(tmp_path / "mine", wanted, [folder])
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_first_run_that_fits_lends(run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path) -> None:
+    strange = finished(tmp_path / "strange", run.model_copy(update={"seed": 1}))
+    others = [strange, finished(tmp_path / "one", run), finished(tmp_path / "two", run)]
+    assert lent(tmp_path / "mine", Run.of(recipe.set(fit__records=8), rows, 0), others)
+    assert (tmp_path / "mine" / "a.best.safetensors").read_text() == "a.best.safetensors of one"
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from assay.data.table import Table
 from assay.errors import ManifestError
+from assay.image import mtcnn
+from assay.image.cut import cut
 from assay.image.decode import decode
+from assay.image.faces import Face, crop_box, shrunk
 from assay.image.fingerprint import perceptual_hash
+from assay.image.view import View
 from assay.learn import tiles
-from assay.learn.recipe import Tiles
-from assay.types import Label, Pixels, Sample
+from assay.learn.descend import Machine
+from assay.learn.recipe import Shown, Tiles
+from assay.learn.train import Settings, _data
+from assay.types import Box, Label, Pixels, Sample
 
 FIELDS = Tiles(side=64, each=3, reduce_above=None)
 
@@ -220,3 +227,150 @@ def test_the_same_pictures_give_the_same_tiles_wherever_they_lie(pictures: list[
     for row in range(len(pictures)):
         for one, other in zip(all_of(here, row), all_of(there, row), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+# ── tiles of views that resize ───────────────────────────────────────────────────────────────────────────────────────
+
+
+WHOLE, FACES = View(size=32, layout="whole"), View(size=32, layout="faces", minimum=8)
+
+
+def test_a_view_of_the_whole_has_whole_pictures_for_tiles_shrunk_to_the_side(
+    pictures: list[Sample], tmp_path: Path, decoded: list[str]
+) -> None:
+    store = build(pictures, tmp_path / "tiles", view=WHOLE)
+    assert [store.count(row) for row in range(3)] == [1, 1, 1]
+    assert store.shown.tolist() == [0, 1, 2]
+    wholes = [decode(sample.place).pixels for sample in pictures]
+    assert np.array_equal(store.tile(0, 0), wholes[0])
+    for row, size in ((1, (64, 43)), (2, (9, 64))):
+        assert store.tile(row, 0).shape[:2] == size
+        assert np.array_equal(store.tile(row, 0), np.asarray(shrunk(wholes[row], 64)))
+    # Neither chance nor what only crops depend on makes another store; the side does.
+    other = FIELDS.model_copy(update={"each": 1, "reduce_above": 80})
+    again = build(pictures, tmp_path / "tiles", other, seed=7, view=WHOLE.model_copy(update={"size": 48}))
+    assert again.file == store.file
+    assert len(decoded) == 3
+    smaller = FIELDS.model_copy(update={"side": 80})
+    assert build(pictures, tmp_path / "tiles", smaller, view=WHOLE).tile(1, 0).shape[0] == 80
+    assert build(pictures, tmp_path / "tiles").file != store.file
+
+
+def test_other_processes_make_the_same_store_of_whole_pictures(pictures: list[Sample], tmp_path: Path) -> None:
+    here, there = (build(pictures, tmp_path / name, view=WHOLE, workers=n) for name, n in (("here", 0), ("there", 1)))
+    assert here.file.read_bytes() == there.file.read_bytes()
+
+
+def face(left: int, top: int, side: int) -> Face:
+    middle = (float(left + side // 2), float(top + side // 2))
+    return Face(Box(left, top, left + side, top + side), 0.99, (middle,) * 5)
+
+
+MADE = {50: (face(10, 10, 20),), 150: (face(5, 5, 40), face(60, 90, 30)), 40: ()}
+"""Of a picture of so many px in height: one face, two, none."""
+
+
+@pytest.fixture
+def faces(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[Face, ...]]:
+    """The faces that are found in a picture, by its height; may be changed."""
+    found = dict(MADE)
+    monkeypatch.setattr(mtcnn, "look", lambda pixels: found[pixels.shape[0]])
+    return found
+
+
+def test_a_view_of_faces_has_a_tile_for_each_and_none_of_a_picture_without(
+    pictures: list[Sample], tmp_path: Path, faces: dict[int, tuple[Face, ...]]
+) -> None:
+    store = build(pictures, tmp_path / "tiles", FIELDS.model_copy(update={"side": 45}), view=FACES)
+    assert [store.count(row) for row in range(3)] == [1, 2, 0]
+    assert store.shown.tolist() == [0, 1]
+    # Of a picture without a face there is a fingerprint all the same: it was looked at.
+    assert len(store) == len(store.sha256) == len(store.phashes) == 3
+    for row, height in ((0, 50), (1, 150)):
+        whole = decode(pictures[row].place).pixels
+        for which, one in enumerate(faces[height]):
+            square = cut(whole, crop_box(one, FACES.margin))
+            assert np.array_equal(store.tile(row, which), np.asarray(shrunk(square, 45)))
+    # A square of 1.3 times 20 px stays as it is, one of 52 px is shrunk.
+    assert [tile.shape[0] for tile in (store.tile(0, 0), store.tile(1, 0), store.tile(1, 1))] == [26, 45, 39]
+
+
+def test_a_store_of_faces_is_taken_up_again_and_in_part(
+    pictures: list[Sample], tmp_path: Path, faces: dict[int, tuple[Face, ...]], decoded: list[str]
+) -> None:
+    whole = build(pictures, tmp_path / "tiles", view=FACES)
+    part = build([pictures[2], pictures[1]], tmp_path / "tiles", view=FACES)
+    assert len(decoded) == 3
+    assert [part.count(row) for row in (0, 1)] == [0, 2]
+    assert [t.tobytes() for t in all_of(part, 1)] == [t.tobytes() for t in all_of(whole, 1)]
+    mine = whole.of(whole.shown[::-1])
+    assert (len(mine), mine.sha256) == (2, (whole.sha256[1], whole.sha256[0]))
+    assert [t.tobytes() for t in all_of(mine, 0)] == [t.tobytes() for t in all_of(whole, 1)]
+    # Nor does a picture without a face alone make trouble.
+    none = build([pictures[2]], tmp_path / "other", view=FACES)
+    assert (len(none), len(none.shown)) == (1, 0)
+    assert len(build([pictures[2]], tmp_path / "other", view=FACES)) == 1
+    assert len(decoded) == 4
+
+
+@pytest.mark.parametrize("change", [{"margin": 1.5}, {"least": 0.1}, {"minimum": 30}, {"fallback": True}])
+def test_faces_cut_otherwise_are_another_store(
+    change: dict[str, Any], pictures: list[Sample], tmp_path: Path, faces: dict[int, tuple[Face, ...]]
+) -> None:
+    first, other = (build(pictures, tmp_path / "tiles", view=FACES.model_copy(update=c)) for c in ({}, change))
+    assert other.file != first.file
+    assert other.file.read_bytes() != first.file.read_bytes()
+    assert build(pictures, tmp_path / "tiles", view=FACES.model_copy(update={"size": 48})).file == first.file
+
+
+def test_a_picture_stands_in_for_its_faces_where_the_view_says_so(
+    pictures: list[Sample], tmp_path: Path, faces: dict[int, tuple[Face, ...]]
+) -> None:
+    fallen = build(pictures, tmp_path / "tiles", view=FACES.model_copy(update={"fallback": True}))
+    assert [fallen.count(row) for row in range(3)] == [1, 2, 1]
+    assert np.array_equal(fallen.tile(2, 0), np.asarray(shrunk(decode(pictures[2].place).pixels, 64)))
+
+
+# ── what a stream that judges faces learns from ──────────────────────────────────────────────────────────────────────
+
+
+def drawn(folder: Path, picture: Callable[..., Pixels], heights: list[tuple[int, Label]]) -> Table:
+    rows = []
+    for number, (height, label) in enumerate(heights):
+        place = folder / f"{number}.png"
+        Image.fromarray(picture(number, False, height, 60)).save(place)
+        rows.append(Sample(str(place), label, origin=f"{number:064x}", split="train"))
+    return Table.of(rows)
+
+
+def learnt(rows: Table, folder: Path, view: View = FACES) -> Any:
+    stream: Any = type("Named", (), {"name": "face", "view": view})
+    machine = Machine("cpu", bf16=False, workers=0)
+    settings = Settings(folder, machine, 0, None, True, "fp32", folder / "tiles", 60.0)
+    return _data(stream, rows, Shown(tiles=FIELDS), settings)
+
+
+REAL, FAKE = Label.REAL, Label.FAKE
+
+
+def test_pictures_without_a_face_are_left_out_of_training_and_remembered(
+    tmp_path: Path, picture: Callable[..., Pixels], faces: dict[int, tuple[Face, ...]]
+) -> None:
+    rows = drawn(tmp_path, picture, [(40, REAL), (50, REAL), (150, FAKE), (50, FAKE), (40, FAKE), (150, REAL)])
+    data, memory = learnt(rows, tmp_path)
+    assert [sample.place for sample in data.samples] == [rows[row].place for row in (1, 2, 3, 5)]
+    assert [data.store.count(row) for row in range(4)] == [1, 2, 1, 2]
+    assert data.store.sha256 == tuple(memory.files[row] for row in (1, 2, 3, 5))
+    assert len(memory.files) == len(memory.origins) == len(memory.phashes) == 6
+    everything, _ = learnt(rows, tmp_path, WHOLE)
+    assert len(everything.samples) == 6
+
+
+@pytest.mark.parametrize("lost", [REAL, FAKE])
+def test_a_class_without_faces_is_refused(
+    lost: Label, tmp_path: Path, picture: Callable[..., Pixels], faces: dict[int, tuple[Face, ...]]
+) -> None:
+    other = FAKE if lost == REAL else REAL
+    rows = drawn(tmp_path, picture, [(40, lost), (50, lost), (40, lost), (50, other), (150, other)])
+    with pytest.raises(ManifestError, match=rf"face judges faces, and only 1 {lost.name.lower()} rows .* show any"):
+        learnt(rows, tmp_path)

@@ -10,8 +10,10 @@ import pytest
 from assay.image.align import Align
 from assay.image.alter import T
 from assay.image.augment import Augment, Transform
+from assay.image.degrade import Degrade
+from assay.image.view import View
 from assay.learn.recipe import Crops, CrossEntropy, Descend, SupCon
-from assay.learn.views import draw, names, random_crop, random_region, resized_crop, sized
+from assay.learn.views import changed, draw, names, plain, random_crop, random_region, resized_crop, sized
 from assay.types import Pixels
 
 PAPER = Descend(stream="code")
@@ -202,3 +204,78 @@ def test_online_augmentation_comes_to_every_view_of_other_losses_and_to_codes_al
     assert grey(stage.model_copy(update={"loss": SupCon(views=3)})) == ["view 1", "view 2", "view 3"]
     assert grey(stage) == ["transformed", "global", "local"]
     assert grey(stage.model_copy(update={"augment": None})) == []
+
+
+# ── views that show all of it ────────────────────────────────────────────────────────────────────────────────────────
+
+
+AS_IT_IS = T(max_ops=0, size=64, resize=71, crop="random")
+"""No operation; of what is not whole it shows a crop."""
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (40, 500), (20, 20)])
+def test_whole_views_show_all_of_a_region_resized_in_place_of_a_crop(shape: tuple[int, int]) -> None:
+    tile = noise(*shape)
+    stage = Descend(stream="face", loss=CrossEntropy(views=2), alter=AS_IT_IS)
+    expected = View(size=64).fitted(tile)
+    views = draw(tile, stage, 64, np.random.default_rng(0), whole=True)
+    assert all(np.array_equal(pixels, expected) for pixels in views.values())
+    assert np.array_equal(plain(tile, 64, np.random.default_rng(0), whole=True), expected)
+    crops = draw(tile, stage, 64, np.random.default_rng(0), whole=False)
+    assert not any(np.array_equal(pixels, expected) for pixels in crops.values())
+
+
+@pytest.mark.parametrize("altered", [("transformed", "global", "local"), ()])
+def test_codes_clean_and_transformed_views_are_whole_too_and_its_crops_stay_crops(altered: tuple[str, ...]) -> None:
+    tile = noise(150, 210)
+    crops = Crops(local=32, global_area=(0.4, 0.5), local_area=(0.05, 0.1), altered=altered)
+    stage = Descend(stream="face", crops=crops, alter=AS_IT_IS)
+    views = draw(tile, stage, 64, np.random.default_rng(0), whole=True)
+    expected = View(size=64).fitted(tile)
+    assert [np.array_equal(views[name], expected) for name in ("clean", "transformed", "global")] == [True, True, False]
+    # These are cut from the region first, and shown whole after; T takes its chance where it has nothing to do, too.
+    rng = np.random.default_rng(0)
+    for name, side, area in (("transformed", 64, (1.0, 1.0)), ("global", 64, (0.4, 0.5)), ("local", 32, (0.05, 0.1))):
+        if name != "transformed":
+            assert np.array_equal(views[name], resized_crop(tile, side, area, rng))
+        if name in altered:
+            AS_IT_IS.operate(tile, rng)
+
+
+def test_operations_and_augmentation_come_before_a_whole_view_is_resized() -> None:
+    tile = noise(120, 90)
+    grey = Augment((Transform("ToGray", 1.0, {}),))
+    turned = T(max_ops=1, size=64, resize=None, crop="random", operations=("rotation",))
+    stage = Descend(stream="face", loss=CrossEntropy(), alter=turned, augment=grey)
+    found = changed(tile, stage, 64, np.random.default_rng(1), whole=True)
+    rng = np.random.default_rng(1)
+    expected = View(size=64).fitted(turned.operate(grey(tile, rng), rng))
+    assert np.array_equal(found, expected)
+    assert found.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_views_of_a_picture_share_one_degraded_region(whole: bool) -> None:
+    tile = noise(160, 140)
+    degrade = Degrade(probability=1.0)
+    plainly = T(max_ops=0, size=64, resize=None, crop="random")
+    stage = NATIVE.model_copy(update={"loss": SupCon(), "align": None, "alter": plainly, "degrade": degrade})
+    for seed in range(3):
+        views = draw(tile, stage, 64, np.random.default_rng(seed), whole=whole)
+        rng = np.random.default_rng(seed)
+        region = degrade(random_region(tile, 96, rng), rng)
+        assert not lies_in(region, tile)
+        for pixels in views.values():
+            assert np.array_equal(pixels, View(size=64).fitted(region)) if whole else lies_in(pixels, region)
+
+
+def test_a_picture_is_aligned_before_it_is_degraded() -> None:
+    tile = noise(160, 140)
+    stage = NATIVE.model_copy(update={"loss": SupCon(), "degrade": Degrade(probability=1.0)})
+    stage = stage.model_copy(update={"alter": T(max_ops=0, size=64, resize=None, crop="random")})
+    views = draw(tile, stage, 64, np.random.default_rng(4))
+    rng = np.random.default_rng(4)
+    assert stage.align is not None
+    assert stage.degrade is not None
+    region = stage.degrade(stage.align(random_region(tile, 96, rng), rng), rng)
+    assert all(lies_in(pixels, region) for pixels in views.values())

@@ -33,6 +33,9 @@ def scan(
     detector: Detector = None,
     head: Head = None,
     vote: Vote = None,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out streams where they can hardly change the verdict: faster.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV row a picture.")] = False,
     out: Annotated[
@@ -78,7 +81,7 @@ def scan(
         raise typer.BadParameter("- reads paths from standard input, which is closed")
     if with_stdin and sys.stdin.isatty():
         say("reading paths from the keyboard, one a line; Ctrl-D ends")
-    loaded = assay.load(detector, head=head, vote=vote, threads=threads)
+    loaded = assay.load(detector, head=head, vote=vote, skip=skip, threads=threads)
     inputs = scanning.expand(paths, stdin=sys.stdin.buffer if with_stdin else None, null=null)
     stands = scanning.Summary()
 

@@ -298,7 +298,7 @@ class Detector:
             boxes={},
             absent={},
         )
-        if self._skip is None or len(picture.frames) > 1:
+        if self._skip is None or picture.frame_count > 1:
             return self._shown(bare, views, picture.frames)
         first = {self._stream(name).view for name in self._skip.order[0]}
         whole = dataclasses.replace(bare, later=picture.frames)

@@ -75,7 +75,16 @@ class Skip(pydantic.BaseModel):
         votes = [rules.vote(each) for each in filled]
         words = {_word(rules, each, vote) for each, vote in zip(filled, votes, strict=True)}
         # They may also abstain, each by itself or all of them.
-        words.add(_word(rules, scores, rules.vote(scores)))
+        fewer = [dict(scores)]
+        if rules.ensemble.method == "plain_mean":
+            # Before calibration a bound is another number for each stream: the vote lies furthest out where those
+            # abstain that say least to that side.
+            low = sorted(waiting, key=lambda name: float(rules.streams[name].plain(bounds[0])))
+            high = sorted(waiting, key=lambda name: -float(rules.streams[name].plain(bounds[2])))
+            for left in range(1, len(waiting)):
+                fewer += [fewer[0] | dict.fromkeys(low[:left], bounds[0])]
+                fewer += [fewer[0] | dict.fromkeys(high[:left], bounds[2])]
+        words |= {_word(rules, each, rules.vote(each)) for each in fewer}
         return votes[1] if len(words) == 1 else None
 
 

@@ -32,7 +32,7 @@ from assay.learn.batches import Batch, Batches
 from assay.learn.flow import Flow
 from assay.learn.nn.backbones import Trunk
 from assay.learn.nn.network import network, settle
-from assay.learn.objective import CoDE, objective
+from assay.learn.objective import Classified, CoDE, objective
 from assay.learn.progress import Progress
 from assay.learn.recipe import Descent, Linear, Optimiser, Stream
 from assay.learn.rows import labels_of
@@ -128,7 +128,7 @@ class Training:
         self.trains_trunk = stage.optimiser.trunk != 0
         if not self.trains_trunk:
             self.trunk.network.requires_grad_(False)
-        if not self.parameters():
+        if not any(name.startswith("trunk.") for name in self.parameters()) and not self._classifies:
             raise RecipeError(
                 f"nothing of {stream.name} would be trained: its network is frozen (descend.optimiser.trunk 0), and "
                 "it has no neck and no cross-entropy"
@@ -183,13 +183,18 @@ class Training:
         Raises:
             RecipeError: the loss has none.
         """
-        layer = getattr(self.aside, "layer", None)
-        if not isinstance(layer, torch.nn.Linear) or (isinstance(self.aside, CoDE) and not self.aside.loss.bce):
+        if not self._classifies:
             raise RecipeError(
                 f"heads.linear.trained asks for the layer that {self.stream.name} is trained with, and its loss has "
                 "none; set descend.loss to a cross-entropy, or trained to false"
             )
+        layer: Any = self.aside.layer
         return LinearHead(layer.weight.detach().double().cpu().numpy()[0], float(layer.bias.detach()))
+
+    @property
+    def _classifies(self) -> bool:
+        """Whether the loss has a cross-entropy, and its layer is trained."""
+        return isinstance(self.aside, Classified) or (isinstance(self.aside, CoDE) and self.aside.loss.bce > 0)
 
     def advance(self, batch: Batch) -> float:
         """One step; returns its loss.

@@ -71,9 +71,13 @@ def _of_model(prompts: Sequence[str], place: str, *, local: bool) -> Tensor:
     except ImportError as error:
         raise MissingExtra("embedding texts", "train") from error
     options: dict[str, Any] = {"local_files_only": local}
+    told_of: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
-        model = transformers.CLIPTextModelWithProjection.from_pretrained(place, use_safetensors=True, **options)
+        model, about = transformers.CLIPTextModelWithProjection.from_pretrained(place, **told_of, **options)
+        # transformers draws what a file lacks, all of it where the file is another model's.
+        if about["missing_keys"]:
+            raise ValueError(f"it lacks {min(about['missing_keys'])}, {len(about['missing_keys'])} weights in all")
         told = tokenizer(list(prompts), padding=True, return_tensors="pt")
         with torch.no_grad():
             found: Tensor = model(**told).text_embeds

@@ -64,6 +64,8 @@ def draw(
     def altered(name: Literal["transformed", "global", "local"], pixels: Pixels, side: int) -> Pixels:
         if name in crops.altered:
             return changed(pixels, stage, side, rng, whole=whole)
+        if whole:
+            return View(size=side).fitted(pixels)
         return dataclasses.replace(sized(stage.alter, side), max_ops=0)(pixels, rng)
 
     views = {

@@ -103,13 +103,11 @@ SKIP = Study(
 ATTACK = Study(
     name="drift26-attack",
     question="how little does it take to turn a verdict on purpose, and is the vote harder to turn than one stream?",
-    arms=(
-        Arm("mean", "the vote by the mean, through which gradients pass", base=BASE, changes=MEAN),
-        Arm("undegraded", "the same, trained without degradation", base="drift26:undegraded", changes=MEAN),
-    ),
-    heads=(DEFAULT,),
+    arms=(FULL, Arm("undegraded", "without degradation in training", base="drift26:undegraded")),
+    heads=("levels", "mean", "global"),
     conditions=("clean",),
     probes=("attack",),
+    note="PGD follows the gradient of the global stream alone, whichever judges",
 )
 
 STUDIES = (STREAMS_ALONE, CALIBRATION, DEGRADATION, FORMS, ATTENTION, SKIP, ATTACK)

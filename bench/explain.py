@@ -6,7 +6,8 @@
 Without a manifest the pictures are those of samples/, six a class; with one, its test rows (all, where it has no
 splits), drawn at random. All pictures are explained toward fake, each stream's map by itself and then in the mean.
 
-- **seconds**: one picture after another, `--threads` threads; decoding, judging and the maps, not the files.
+- **seconds**: one picture after another, `--threads` threads; judging and the maps, not the files. Seconds of the
+  processor, of all threads together, are told too: other work on the machine does not lengthen them much.
 - **few for all**: Pearson's correlation, over what was seen, of the map of the default number of channels with that of
   all channels, on `--whole` pictures.
 - **random weights**: Spearman's correlation of the map with that of the same network after the numbers of each of its
@@ -76,12 +77,14 @@ def main() -> None:
     found: dict[str, Any] = {"detector": f"{detector.name} {detector.version}", "engine": runtime()}
     found |= {"reals": len(reals), "fakes": len(fakes), "channels": CHANNELS, "threads": asked.threads}
     explain(detector, reals[0])
-    explanations, seconds = [], []
+    explanations, seconds, worked = [], [], []
     for pixels in (*reals, *fakes):
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), time.process_time()
         explanations.append(explain(detector, pixels))
         seconds.append(time.perf_counter() - begun)
-    found["seconds a picture"] = {"median": statistics.median(seconds), "longest": max(seconds), "n": len(seconds)}
+        worked.append(time.process_time() - before)
+    for name, each in (("seconds a picture", seconds), ("seconds of the processor", worked)):
+        found[name] = {"median": statistics.median(each), "longest": max(each), "n": len(each)}
     found["crops a picture"] = statistics.fmean(len(each.drawn[0].boxes) for each in explanations if each.drawn)
     drawings = [each for each in explanations if each.map is not None and each.map.any()]
     step = max(1, len(drawings) // max(1, asked.whole))

@@ -74,7 +74,8 @@ def _of_model(prompts: Sequence[str], place: str, *, local: bool) -> Tensor:
     told_of: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
-        model, about = transformers.CLIPTextModelWithProjection.from_pretrained(place, **told_of, **options)
+        read: Any = transformers.CLIPTextModelWithProjection.from_pretrained(place, **told_of, **options)
+        model, about = read
         # transformers draws what a file lacks, all of it where the file is another model's.
         if about["missing_keys"]:
             raise ValueError(f"it lacks {min(about['missing_keys'])}, {len(about['missing_keys'])} weights in all")

@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=4, help="pictures explained with all channels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--card", action="store_true", help="put the headline into the bundle's card")
     parser.add_argument("--json", type=Path, metavar="FILE")
     asked = parser.parse_args()
     rng = np.random.default_rng(asked.seed)
@@ -113,6 +114,36 @@ def main() -> None:
         print(f"{key}: {shown(value)}")
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    if asked.card:
+        carded(read, found)
+
+
+LIMIT = "Where it looked: "
+"""How the sentence about maps begins on a card."""
+
+KEPT = (
+    "random weights",
+    "deletion, map less random, fakes",
+    "deletion, map less middle, fakes",
+    "localisation, AUC, squares of fakes",
+    "localisation, hits, squares of fakes",
+)
+"""Figures that the card keeps."""
+
+
+def carded(read: bundle.Bundle, found: dict[str, Any]) -> None:
+    """Put what maps and crops' scores are worth onto the card, in place of an earlier word on it."""
+    place, hits = found["localisation, AUC, squares of fakes"], found["localisation, hits, squares of fakes"]
+    good = place["low"] is not None and place["low"] > 0.5
+    told = (
+        f"{LIMIT}a square of a fake picture pasted into a real one {'is' if good else 'is not'} found by its crops' "
+        f"scores (the highest lies on it in {hits['value']:.0%} of {hits['n']} pictures, by chance in "
+        f"{found['localisation, hits by chance, squares of fakes']:.0%}); a map shows what the score rests on, not "
+        "what was altered."
+    )
+    others = [limit for limit in read.card.limits if not limit.startswith(LIMIT)]
+    figures = {**read.card.figures, "explanations": {name: found[name] for name in KEPT}}
+    bundle.amend(read.folder, figures=figures, limits=(*others, told))
 
 
 def drawn(data: Path | None, label: Label, most: int, rng: np.random.Generator) -> list[Pixels]:

@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 import assay
-from assay.errors import InputError
+from assay.errors import InputError, MissingExtra
 from assay.image.decode import Limits, decode
+from assay.image.faces import Face
 from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.engine import Engine
 from assay.judge.heads import LinearHead
-from assay.types import Failure, Ruling, Verdict
+from assay.types import Box, Failure, Ruling, Verdict
 
 
 def png(pixels) -> bytes:
@@ -550,6 +551,293 @@ def test_the_detector_that_ships_loads_and_scores_as_it_did():
 def _embeddings(detector, path):
     view = detector.card.streams[0].view
     return detector.engine("code").run(view.tensor(view.crops(decode(path).pixels)))
+
+
+# ── faces
+
+FACES = View(size=32, layout="faces", margin=1, minimum=16)
+FOUND = (Box(4, 4, 28, 28), Box(40, 10, 72, 42), Box(0, 48, 10, 64))
+PLACES = (*FOUND[:2], Box(-3, 48, 13, 64))
+"""Faces and their squares; the second is the largest, the last reaches beyond the picture's edge."""
+
+
+def face(box, score=0.99):
+    return Face(box, score, ((0, 0), (0, 0), (0, 0), (0, 0), (0, 0)))
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """`shown(grey)`: what is found in a picture whose last pixel has that grey; the greys that were looked at."""
+    faces, looked = {}, []
+
+    def look(pixels):
+        looked.append(int(pixels[-1, -1, 0]))
+        return tuple(face(box) for box in faces.get(looked[-1], ()))
+
+    monkeypatch.setattr("assay.judge.detector.look", look)
+    return faces, looked
+
+
+def people(grey, *reds, width=80, height=64):
+    """A grey picture with a face of each of these reds, at `PLACES`."""
+    pixels = np.full((height, width, 3), grey, np.uint8)
+    for red, box in zip(reds, PLACES, strict=False):
+        pixels[max(0, box.top) : box.bottom, max(0, box.left) : box.right, 0] = red
+    return pixels
+
+
+def faced(parts, folder, pool="mean", view=FACES, **more):
+    """A detector of "grey" and of "face", which looks at the reds of faces."""
+    parts.add("face", view=view, threshold=0.8, doubt_low=0.2)
+    parts.judge.streams["face"] = parts.judge.streams["face"].model_copy(update={"pool": pool, **more})
+    return assay.load(parts.write(folder).folder)
+
+
+def red(value):
+    """What "face" says of a face of that red."""
+    return round(float(sigmoid(4 * (value / 255 - 0.485) / 0.229)), 6)
+
+
+def test_a_stream_of_faces_has_no_part_in_a_picture_without_one(parts, tmp_path, shown):
+    verdict = faced(parts, tmp_path / "a").judge(people(130))
+    grey, none = verdict.streams
+    assert none.to_dict() == {"name": "face", "applies": False, "reason": "no face found"}
+    assert (none.score, none.views, none.faces) == (None, (), ())
+    assert verdict.score == grey.score
+    assert verdict.threshold == parts.judge.streams["grey"].threshold
+    assert "face has no part in this: no face found" in verdict.reasons
+
+
+def test_a_face_too_small_to_judge_says_how_small(parts, tmp_path, shown):
+    shown[0][130] = FOUND[:2]
+    detector = faced(parts, tmp_path / "a", view=FACES.model_copy(update={"least": 0.5}))
+    reason = "the largest face covers 20.0% of the picture; this stream needs 50.0%"
+    assert detector.judge(people(130)).streams[1].reason == reason
+
+
+def test_without_any_face_a_detector_of_faces_gives_no_score(parts, tmp_path, shown):
+    faced(parts, tmp_path / "a")
+    parts.card = parts.card.model_copy(update={"streams": parts.card.streams[1:]})
+    parts.judge = parts.judge.model_copy(update={"streams": {"face": parts.judge.streams["face"]}})
+    del parts.heads["grey"]
+    detector = assay.load(parts.write(tmp_path / "b").folder)
+    verdict = detector.judge(people(130))
+    assert (verdict.verdict, verdict.score) == ("uncertain", None)
+    assert verdict.reasons == ("not judged: no face found",)
+    shown[0][131] = FOUND[:1]
+    assert detector.judge(people(131, 250)).verdict == "fake"
+
+
+def test_without_the_networks_that_find_faces_the_others_judge_and_say_what_is_missing(parts, tmp_path, monkeypatch):
+    def look(pixels):
+        raise MissingExtra("finding faces", "faces")
+
+    monkeypatch.setattr("assay.judge.detector.look", look)
+    verdict = faced(parts, tmp_path / "a").judge(people(200))
+    reason = 'finding faces needs an extra: pip install "assay[faces]"'
+    assert verdict.streams[1].to_dict() == {"name": "face", "applies": False, "reason": reason}
+    assert f"face has no part in this: {reason}" in verdict.reasons
+    assert (verdict.verdict, verdict.score) == ("fake", verdict.streams[0].score)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_each_face_has_its_place_its_score_and_its_word(parts, tmp_path, shown, pool):
+    shown[0][100] = FOUND
+    verdict = faced(parts, tmp_path / "a", pool).judge(people(100, 120, 240, 10))
+    told = json.loads(json.dumps(verdict.to_dict()))["streams"][1]
+    assert [each["box"] for each in told["faces"]] == [[4, 4, 28, 28], [40, 10, 72, 42], [-3, 48, 13, 64]]
+    assert [each["score"] for each in told["faces"]] == pytest.approx([red(120), red(240), red(10)], abs=0.01)
+    assert [each["verdict"] for each in told["faces"]] == ["uncertain", "fake", "real"]
+    assert [each["score"] for each in told["faces"]] == list(verdict.streams[1].views)
+    # Of faces alone.
+    assert "faces" not in verdict.to_dict()["streams"][0]
+    assert verdict.streams[0].faces == ()
+
+
+def test_a_face_s_word_changes_at_the_bar_of_its_stream(parts, tmp_path, shown):
+    shown[0][100] = FOUND[:1]
+    pixels = people(100, 150)
+    (score,) = faced(parts, tmp_path / "a").judge(pixels).streams[1].views
+    for threshold, low, word in ((score, 0.1, "fake"), (score + 1e-6, score, "uncertain"), (0.9, score + 1e-6, "real")):
+        bars = {"threshold": round(threshold, 6), "doubt_low": round(low, 6)}
+        parts.judge.streams["face"] = parts.judge.streams["face"].model_copy(update=bars)
+        stream = assay.load(parts.write(tmp_path / "b").folder).judge(pixels).streams[1]
+        assert [str(word) for _, word in stream.faces] == [word]
+
+
+def test_the_face_that_looks_most_fake_decides_and_is_named(parts, tmp_path, shown):
+    shown[0][100] = FOUND
+    detector = faced(parts, tmp_path / "a", "max")
+    verdict = detector.judge(people(100, 30, 240, 10))
+    stream = verdict.streams[1]
+    assert stream.score == max(stream.views) == stream.views[1]
+    assert (
+        f"3 faces were judged; the one at x 40-72, y 10-42 px looks most fake and decides for face, with "
+        f"{stream.score:.2f}" in verdict.reasons
+    )
+    # Whichever it is, and however real the others are.
+    first = detector.judge(people(100, 240, 30, 10)).streams[1]
+    assert first.score == pytest.approx(stream.score, abs=0.01)
+    shown[0][100] = FOUND[1:2]
+    alone = detector.judge(people(100, 30, 240, 10))
+    assert alone.streams[1].score == pytest.approx(stream.score, abs=1e-6)
+    assert not any("faces were judged" in reason for reason in alone.reasons)
+
+
+def test_where_all_faces_make_the_score_none_is_said_to_decide(parts, tmp_path, shown):
+    shown[0][100] = FOUND
+    verdict = faced(parts, tmp_path / "a").judge(people(100, 30, 240, 10))
+    assert "3 faces were judged; the score of face is made of all of them" in verdict.reasons
+    assert not any("decides" in reason or "crops disagree: face" in reason for reason in verdict.reasons)
+
+
+def test_a_face_at_the_edge_is_judged_with_the_picture_mirrored(parts, tmp_path, shown):
+    shown[0][100] = FOUND[2:]
+    pixels = people(100, 0, 0, 220)
+    verdict = faced(parts, tmp_path / "a").judge(pixels)
+    # All of its square that lies in the picture is of one red, and so is what is mirrored.
+    assert verdict.streams[1].score == pytest.approx(red(220), abs=1e-5)
+    assert not any("mirrored" in reason for reason in verdict.reasons)
+
+
+def test_the_picture_stands_in_for_its_faces_where_a_stream_says_so(parts, tmp_path, shown):
+    detector = faced(parts, tmp_path / "a", view=FACES.model_copy(update={"fallback": True}))
+    stream = detector.judge(people(100)).streams[1]
+    assert (stream.score, [box for box, _ in stream.faces]) == (pytest.approx(red(100), abs=1e-5), [Box(0, 0, 80, 64)])
+
+
+def test_pictures_with_any_number_of_faces_get_the_same_verdicts_alone_and_together(parts, tmp_path, shown):
+    detector = faced(parts, tmp_path / "a", "max")
+    pictures = []
+    for grey, count in ((90, 0), (95, 3), (100, 1), (105, 0), (110, 2), (115, 3)):
+        shown[0][grey] = FOUND[:count]
+        pictures.append(people(grey, 30 + grey, 150, 250 - grey))
+    alone = [detector.judge(pixels) for pixels in pictures]
+    assert [len(verdict.streams[1].faces) for verdict in alone] == [0, 3, 1, 0, 2, 3]
+    for one, other in zip(alone, detector.judge_many(pictures, batch=4), strict=True):
+        assert other.score == pytest.approx(one.score, abs=1e-6)
+        assert other.streams[1].faces == one.streams[1].faces
+        np.testing.assert_allclose(other.streams[1].views, one.streams[1].views, atol=1e-6)
+
+
+def test_faces_are_looked_for_once_for_all_streams_that_want_them(parts, tmp_path, shown):
+    shown[0][100] = FOUND[:1]
+    parts.add("wide", view=FACES.model_copy(update={"margin": 2.0}))
+    detector = faced(parts, tmp_path / "a")
+    boxes = [stream.faces[0][0] for stream in detector.judge(people(100, 250)).streams[1:]]
+    assert boxes == [Box(-8, -8, 40, 40), Box(4, 4, 28, 28)]
+    assert shown[1] == [100]
+
+
+def test_without_a_stream_of_faces_none_are_looked_for(detector, shown):
+    detector.judge(people(100))
+    assert shown[1] == []
+
+
+def test_frames_without_a_face_are_judged_by_the_others(parts, tmp_path, shown):
+    detector = faced(parts, tmp_path / "a", "max")
+    frames = [people(60), people(100, 240, 20), people(140), people(180, 30)]
+    greys = [int(frame[-1, -1, 0]) for frame in decode(gif(frames)).frames]
+    shown[0].update({greys[1]: FOUND[:2], greys[3]: FOUND[:1]})
+    verdict = detector.judge(gif(frames))
+    assert shown[1] == greys
+    stream = verdict.streams[1]
+    assert [box for box, _ in stream.faces] == [PLACES[0], PLACES[1], PLACES[0]]
+    assert stream.score == max(stream.views) == stream.views[0]
+    assert len(verdict.frames) == 4
+    for (_, score), frame in zip(verdict.frames, decode(gif(frames)).frames, strict=True):
+        assert score == pytest.approx(detector.judge(frame).score, abs=1e-6)
+
+
+def test_a_clip_in_which_a_detector_of_faces_sees_some_is_judged_by_the_frames_that_show_one(parts, tmp_path, shown):
+    faced(parts, tmp_path / "a")
+    parts.card = parts.card.model_copy(update={"streams": parts.card.streams[1:]})
+    parts.judge = parts.judge.model_copy(update={"streams": {"face": parts.judge.streams["face"]}})
+    del parts.heads["grey"]
+    detector = assay.load(parts.write(tmp_path / "b").folder)
+    frames = [people(60), people(100, 240), people(140)]
+    greys = [int(frame[-1, -1, 0]) for frame in decode(gif(frames)).frames]
+    assert detector.judge(gif(frames)).reasons == ("not judged: no face found",)
+    shown[0][greys[1]] = FOUND[:1]
+    verdict = detector.judge(gif(frames))
+    assert [number for number, _ in verdict.frames] == [1]
+    assert verdict.score == verdict.frames[0][1] == pytest.approx(red(240), abs=0.01)
+    assert any(reason.startswith("1 of 3 frames were judged") for reason in verdict.reasons)
+
+
+def test_where_the_faces_abstain_the_weights_of_the_others_stand_as_they_are_to_one_another(parts, tmp_path, shown):
+    parts.add("blue")
+    parts.heads["blue"] = LinearHead(np.array([0, 0, 4.0, 0]), 0.0)
+    faced(parts, tmp_path / "a")
+    for method, weights, expected in (
+        ("levels", {"grey": 1.0, "blue": 3.0, "face": 9.0}, (2 * 1 + 0 * 3) / 4 / 2),
+        ("tenths", {"grey": 3.0, "blue": 1.0, "face": 9.0}, 0.8),
+        ("mean", {}, None),
+    ):
+        ensemble = parts.judge.ensemble.model_copy(update={"method": method, "weights": weights})
+        parts.judge = parts.judge.model_copy(update={"ensemble": ensemble})
+        verdict = assay.load(parts.write(tmp_path / "b").folder).judge(colours(255, 255, 10))
+        grey, blue, absent = scores_of(verdict).values()
+        assert (absent, grey > 0.95, blue < 0.05) == (None, True, True)
+        # Tenths: three of 1 and one of 0 are .75, and the even tenth is .8.
+        assert verdict.score == pytest.approx((grey + blue) / 2 if expected is None else expected, abs=1e-6)
+        assert verdict.threshold == ensemble.threshold
+
+
+def test_the_reason_says_what_the_bar_of_tenths_came_to_on_the_tuning_pictures(parts, tmp_path):
+    parts.add("red")
+    for method, told in (("tenths", True), ("levels", False)):
+        ensemble = parts.judge.ensemble.model_copy(update={"method": method})
+        parts.judge = parts.judge.model_copy(update={"ensemble": ensemble})
+        reason = assay.load(parts.write(tmp_path / "b").folder).judge(colours(230, 230, 230)).reasons[0]
+        assert ("(4 % of those it was tuned on were)" in reason) == told
+
+
+# ── the whole picture, and parts of what a trunk says of it
+
+
+def test_a_stream_of_the_whole_sees_all_of_a_picture_in_one_crop(parts, tmp_path):
+    parts.add("whole", view=View(size=32, layout="whole"))
+    detector = assay.load(parts.write(tmp_path / "a").folder)
+    halves = np.concatenate([colours(0, 0, 0, width=300), colours(255, 0, 0, width=300)], axis=1)
+    stream = detector.judge(halves).streams[1]
+    assert stream.views == (pytest.approx(red(127.5), abs=0.01),)
+    assert stream.faces == ()
+    assert "faces" not in stream.to_dict()
+
+
+def test_a_small_picture_that_is_resized_is_not_said_to_be_mirrored(parts, tmp_path):
+    parts.add("whole", view=View(size=224, layout="whole", minimum=16))
+    small, tiny = (
+        assay.load(parts.write(tmp_path / "a").folder).judge(colours(200, 200, 200, height=height)).reasons
+        for height in (40, 20)
+    )
+    assert not any("mirrored" in reason for reason in small)
+    assert any("it was mirrored at its edges to fill 32 px" in reason for reason in tiny)
+
+
+def test_a_stream_may_have_its_part_of_what_a_trunk_says(parts, tmp_path, monkeypatch):
+    for name, part, weights in (("blue", (2, 3), [4.0]), ("reds", (0, 2), [4.0, -1.0]), ("all", None, [0, 0, 4.0, 0])):
+        parts.add(name)
+        update = {"part": part, "embedding": len(weights)}
+        streams = (*parts.card.streams[:-1], parts.card.streams[-1].model_copy(update=update))
+        parts.card = parts.card.model_copy(update={"streams": streams})
+        parts.heads[name] = LinearHead(np.array(weights), 0.0)
+    detector = assay.load(parts.write(tmp_path / "a").folder)
+    runs = []
+    run = Engine.run
+    monkeypatch.setattr(Engine, "run", lambda engine, batch: runs.append(len(batch)) or run(engine, batch))
+    scores = scores_of(detector.judge(colours(140, 120, 90)))
+    # One run for all four.
+    assert runs == [4]
+    assert scores["blue"] == scores["all"] != scores["grey"]
+    by_hand = {"blue": 4 * (90 / 255 - 0.406) / 0.225}
+    by_hand["reds"] = 4 * (140 / 255 - 0.485) / 0.229 - (120 / 255 - 0.456) / 0.224
+    for name, raw in by_hand.items():
+        assert scores[name] == pytest.approx(sigmoid(raw), abs=1e-5)
+    rows = np.arange(8.0).reshape(2, 4)
+    assert detector.raw("blue", rows).tolist() == [8.0, 24.0]
+    assert detector.raw("all", rows).tolist() == [8.0, 24.0]
 
 
 # ── reasons

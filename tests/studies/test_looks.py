@@ -252,3 +252,80 @@ def test_what_was_not_measured_is_a_dash_and_without_a_look_there_is_no_table() 
     assert found.rows[0][2:5] == ("–", "0.500 (0.400–0.600)", "–")
     assert found.rows[0][-2:] == ("–", "–")
     assert looks.embeddings(report(result({"a": A}))) is None
+
+
+# ── scores as probabilities ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def probabilities(given: Report, **options: Any) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The rows of the table of calibration, by arm, head and condition."""
+    block = looks.calibration(given, tables.tables(given, rounds=0).scores, **options)
+    assert all(len(row) == len(block.columns) == 7 for row in block.rows)
+    return {row[:3]: row[3:] for row in block.rows}
+
+
+def point(cell: str) -> float:
+    return float(cell.split(" ")[0])
+
+
+def test_calibration_tells_the_error_of_probabilities_and_the_reals_called_fake_at_both_bars() -> None:
+    # Each of .2 and .6 is half right: of four rows of .2 two are fake, of four of .6 two.
+    values = (0.2, 0.2, 0.6, 0.6, 0.2, 0.2, 0.6, 0.6)
+    heads = {"mean": values, "a": RIGHT, "b": (0.5,) * 8}
+    found = probabilities(report(result(heads, thresholds={"mean": 0.7, "a": 0.05, "b": 0.5}), calibration=True))
+    assert list(found) == [("full", name, "clean") for name in heads]
+    told = {head: [point(cell) for cell in cells[:3]] for (_, head, _), cells in found.items()}
+    # |.2 - .5| and |.6 - .5|; .1 off throughout; one half where half are fake.
+    assert told == {"mean": [20.0, 50.0, 0.0], "a": [10.0, 0.0, 100.0], "b": [0.0, 100.0, 100.0]}
+    assert {cells[3] for cells in found.values()} == {"8"}
+
+
+def test_a_real_at_the_threshold_is_called_fake() -> None:
+    seen = {
+        bar: point(probabilities(report(result({"a": A}, thresholds={"a": bar})))["full", "a", "clean"][2])
+        for bar in (0.9, 0.900001, 0.8, 0.1)
+    }
+    assert seen == {0.9: 25.0, 0.900001: 0.0, 0.8: 50.0, 0.1: 100.0}
+
+
+def test_each_seed_is_held_to_its_own_threshold_and_seeds_have_a_spread() -> None:
+    seeds = (
+        result({"a": A}, thresholds={"a": 0.85}),
+        result({"a": A}, thresholds={"a": 0.15}, seed=1),
+    )
+    error, half, own, rows_ = probabilities(report(*seeds))["full", "a", "clean"]
+    # Of four reals one lies above .85 and three above .15: 25 and 75.
+    assert (point(own), own.endswith(" ±35.4")) == (50.0, True)
+    assert half.endswith(" ±0.0")
+    assert error.endswith(" ±0.0")
+    assert rows_ == "8"
+    (alone,) = probabilities(report(seeds[0])).values()
+    assert "±" not in "".join(alone)
+
+
+def test_calibration_is_told_of_each_condition_and_arm_on_the_rows_that_were_scored() -> None:
+    other = (None, *A[1:])
+    first = result({"a": A}, thresholds={"a": 0.85})
+    first = dataclasses.replace(first, scores={"a": {"clean": A, "noise20": other}})
+    second = result({"a": RIGHT}, arm="platt", thresholds={"a": 0.85})
+    arms = (Arm("full", "all"), Arm("platt", "scaled"))
+    found = probabilities(report(first, second, arms=arms, conditions=("clean", "noise20")))
+    assert list(found) == [("full", "a", "clean"), ("full", "a", "noise20"), ("platt", "a", "clean")]
+    assert [cells[3] for cells in found.values()] == ["8", "7", "8"]
+    # What is left out is the only real above .85.
+    assert [point(cells[2]) for cells in found.values()] == [25.0, 0.0, 0.0]
+
+
+def test_intervals_are_drawn_from_rows_and_hold_what_was_measured() -> None:
+    (cells,) = probabilities(report(result({"a": A}, thresholds={"a": 0.85})), rounds=200).values()
+    for cell in cells[:3]:
+        value, low, high = (float(part) for part in cell.replace("(", "").replace(")", "").replace("–", " ").split())
+        assert 0 <= low <= value <= high <= 100
+        assert low < high
+
+
+def test_the_table_of_calibration_is_there_where_the_study_asks_for_it() -> None:
+    one = result({"a": A}, thresholds={"a": 0.85})
+    title = "scores as probabilities, %"
+    assert title in tables.text(tables.tables(report(one, calibration=True), rounds=0))
+    assert title not in tables.text(tables.tables(report(one), rounds=0))

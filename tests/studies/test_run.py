@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import assay
@@ -16,6 +17,7 @@ from assay.data.table import Table
 from assay.errors import RecipeError
 from assay.judge import bundle
 from assay.learn.batches import TEACHER
+from assay.learn.descend import Training
 from assay.learn.recipe import Recipe, find
 from assay.learn.rows import learning_rows
 from assay.learn.run import Run
@@ -249,6 +251,49 @@ def test_studies_that_share_a_folder_train_what_they_have_in_common_once(
     # What training took is known though this study did not train it.
     assert mine.cost == theirs.cost
     assert mine.cost.cpu_seconds is not None
+
+
+def test_what_differs_in_calibration_alone_takes_the_networks_of_what_was_trained(
+    study: Study, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    advance = Training.advance
+    monkeypatch.setattr(Training, "advance", lambda *given: steps.append("step") or advance(*given))
+    base = study.arms[0].base
+    arms = (
+        Arm("platt", "slope and offset", base=base),
+        Arm("temperature", "a slope", base=base, changes={"calibrate__scaling": "temperature"}),
+        Arm("wide", "another network", base=base, changes={"descend__pairs": 8}),
+    )
+    same = dataclasses.replace(study, arms=arms, heads=("linear",))
+    options: dict[str, Any] = {"views": 64, "workers": 0, "device": "cpu"}
+    shared, seen = tmp_path / "shared", []
+    report = run.run(
+        same, table, tmp_path / "out", shared=shared, finished=lambda report: seen.append(len(steps)), **options
+    )
+    assert not report.missing
+    # Two steps, none, and one with twice the pictures.
+    assert seen == [2, 2, 3]
+    results = {arm: found[0] for arm, found in report.results.items()}
+    costs = {arm: result.cost for arm, result in results.items()}
+    assert {arm: cost.steps for arm, cost in costs.items()} == {"platt": 2, "temperature": 2, "wide": 1}
+    # What the networks took is known of who trained them.
+    assert {arm: cost.cpu_seconds is None for arm, cost in costs.items()} == {
+        "platt": False,
+        "temperature": True,
+        "wide": False,
+    }
+    made = [bundle.read(home / bundle.MADE).card for home in sorted((shared / "runs").iterdir())]
+    assert len(made) == 3
+    assert len({card.files["a.weights"] for card in made}) == 2
+    # Calibration is each one's own: the same order of pictures, other probabilities.
+    mine, theirs = (results[arm].scores["linear"]["clean"] for arm in ("platt", "temperature"))
+    assert mine != theirs
+    assert np.argsort(mine, kind="stable").tolist() == np.argsort(theirs, kind="stable").tolist()
+    # Alone, without a folder in common, each trains its own.
+    alone = run.run(same, table, tmp_path / "alone", only=("temperature",), **options)
+    assert len(steps) == 5
+    assert alone.results["temperature"][0].cost.cpu_seconds is not None
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import timm
 from assay import studies
 from assay.errors import RecipeError
 from assay.learn.recipe import Recipe
+from assay.learn.run import Run
 from assay.studies import published
 from assay.studies.conditions import conditions
 from assay.studies.study import HUB, Arm, Study
@@ -19,7 +20,7 @@ ALL = studies.studies()
 ARMS = [(study, arm) for study in ALL.values() for arm in study.arms]
 
 
-def test_codes_ten_and_dfcons_five_are_there() -> None:
+def test_codes_ten_dfcons_five_and_drifts_are_there_in_the_order_of_their_files() -> None:
     assert [name.removeprefix("code24-") for name in ALL if name.startswith("code24-")] == [
         "ablation",
         "heads",
@@ -32,13 +33,15 @@ def test_codes_ten_and_dfcons_five_are_there() -> None:
         "domains",
         "backbone",
     ]
-    assert [name.removeprefix("dfcon25-") for name in list(ALL)[10:]] == [
+    assert [name.removeprefix("dfcon25-") for name in list(ALL)[10:15]] == [
         "ensemble",
         "separation",
         "manifold",
         "fairness",
         "distill",
     ]
+    assert list(ALL)[15:19] == ["drift26-streams", "drift26-calibration", "drift26-degradation", "drift26-forms"]
+    assert {name.partition("-")[0] for name in list(ALL)[15:]} == {"drift26"}
 
 
 def test_an_unknown_study_is_answered_with_the_nearest() -> None:
@@ -203,3 +206,13 @@ def test_arms_that_lose_something_never_take_the_name_of_an_arm_that_is_there(re
     made = Study("s", "?", arms, leave="generator", leave_each=True).with_left_out(["x", "x."])
     names = [arm.name for arm in made.arms]
     assert len(set(names)) == len(names) == 9
+
+
+def test_the_arms_of_drifts_calibration_differ_in_what_follows_their_networks_alone() -> None:
+    arms = [arm.recipe() for arm in ALL["drift26-calibration"].arms]
+    assert [recipe.calibrate().scaling for recipe in arms] == ["none", "temperature", "platt"]
+    runs = [Run(recipe=recipe, seed=0, rows={}) for recipe in arms]
+    for number, run in enumerate(runs):
+        for other in runs[:number]:
+            assert run.key != other.key
+            assert run.same_networks(other)

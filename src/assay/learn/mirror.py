@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -181,7 +182,7 @@ def trunk(folder: str | os.PathLike[str], stem: str) -> nn.Module:
     # The two libraries' errors share no root but Exception.
     try:
         model = onnx.load(graph)
-        _widen(model)
+        _fold(model)
         made = Converted(onnx2pytorch.ConvertModel(model))
     except Exception as error:
         raise BundleError(f"{graph.name} can't be made a torch module: {error}", kind="invalid") from error
@@ -202,19 +203,25 @@ class Converted(nn.Module):
         return embedding
 
 
-def _widen(model: onnx.ModelProto) -> None:
-    """Weights that are stored as float16 made float32 and their Casts taken away: layers are made of weights, not of
-    what comes out of a Cast."""
-    halves = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
-    kept = []
+def _fold(model: onnx.ModelProto) -> None:
+    """Make weights of what follows from weights alone, such as those that are stored narrow and widened: layers are
+    made of weights, not of what comes out of a node."""
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kept, found = [], []
     for node in model.graph.node:
-        if node.op_type == "Cast" and node.input[0] in halves:
-            half = halves[node.input[0]]
-            half.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(half).astype(np.float32), node.output[0]))
+        if node.input and all(name in known for name in node.input):
+            values = ReferenceEvaluator(node).run(None, {name: known[name] for name in node.input})
+            known |= dict(zip(node.output, values, strict=True))
+            found += node.output
         else:
             kept.append(node)
     del model.graph.node[:]
     model.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    model.graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in found if name in used)
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
 
 
 def layers(head: Head, name: str) -> nn.Sequential:

@@ -96,7 +96,7 @@ def test_without_torch_the_extra_is_named(rows: str, brought: Callable[..., Any]
     assert refused.stderr == 'assay: importing weights needs an extra: pip install "assay[train]"\n'
 
 
-@pytest.mark.parametrize("option", [("--device", "tpu"), ("--precision", "int8"), ("--set", "records")])
+@pytest.mark.parametrize("option", [("--device", "tpu"), ("--precision", "int4"), ("--set", "records")])
 def test_an_option_of_no_known_value_is_a_usage_error(
     option: tuple[str, str], rows: str, brought: Callable[..., Any]
 ) -> None:

@@ -257,9 +257,9 @@ def test_what_was_not_measured_is_a_dash_and_without_a_look_there_is_no_table() 
 # ── scores as probabilities ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def probabilities(given: Report, **options: Any) -> dict[tuple[str, ...], tuple[str, ...]]:
+def probabilities(given: Report, rounds: int = 10) -> dict[tuple[str, ...], tuple[str, ...]]:
     """The rows of the table of calibration, by arm, head and condition."""
-    block = looks.calibration(given, tables.tables(given, rounds=0).scores, **options)
+    block = looks.calibration(given, tables.tables(given, rounds=0).scores, rounds=rounds)
     assert all(len(row) == len(block.columns) == 7 for row in block.rows)
     return {row[:3]: row[3:] for row in block.rows}
 
@@ -306,7 +306,7 @@ def test_each_seed_is_held_to_its_own_threshold_and_seeds_have_a_spread() -> Non
 def test_calibration_is_told_of_each_condition_and_arm_on_the_rows_that_were_scored() -> None:
     other = (None, *A[1:])
     first = result({"a": A}, thresholds={"a": 0.85})
-    first = dataclasses.replace(first, scores={"a": {"clean": A, "noise20": other}})
+    first = first.model_copy(update={"scores": {"a": {"clean": A, "noise20": other}}})
     second = result({"a": RIGHT}, arm="platt", thresholds={"a": 0.85})
     arms = (Arm("full", "all"), Arm("platt", "scaled"))
     found = probabilities(report(first, second, arms=arms, conditions=("clean", "noise20")))

@@ -103,7 +103,7 @@ def _descend(stream: str) -> Descend:
 
 RECIPE = Recipe(
     name="drift26",
-    summary="Drift: picture, faces and text over DINOv2, under degradation; calibrated, weighed votes",
+    summary="Drift: picture, faces, text over DINOv2, under degradation; calibrated votes",
     streams=(
         _stream("global", Conv(widths=(512, 256))),
         _stream("face", Conv(widths=(512, 512, 256, 256))),
@@ -195,7 +195,7 @@ def _release() -> Recipe:
 
 def _of_size(recipe: Recipe, size: str) -> Recipe:
     changes = {f"{name}__backbone__name": SIZES[size] for name in STREAMS}
-    return recipe.set(summary=f"{recipe.summary}; DINOv2-{size}", **changes)
+    return recipe.set(summary=f"{recipe.summary}; {size}", **changes)
 
 
 VARIANTS = {

@@ -72,8 +72,14 @@ def test_streams_are_left_out_where_the_verdict_is_one_at_both_bounds():
     assert bounds("a", "b", reach=[(0.1, 0.19)]).settled(rules, 1, {"a": 0.5}) == 0.5
     assert bounds("a", "b", reach=[(0.2, 0.19)]).settled(rules, 1, {"a": 0.5}) == 0.5
     assert bounds("a", "b", reach=[(0.21, 0.19)]).settled(rules, 1, {"a": 0.5}) is None
-    # No stream says more than 1: .8 to .9 is fake, whatever lies above.
-    assert bounds("a", "b", reach=[(0.2, 0.9)]).settled(rules, 1, {"a": 0.8}) == 0.8
+
+
+def test_no_stream_is_supposed_to_say_more_than_1_or_less_than_0():
+    rules = rules_of(bar=(0.97, 0.03))
+    # The mean of .9 and 1 is .95, that of .9 and 1.8 none.
+    assert bounds("a", "b", reach=[(0.1, 0.9)]).settled(rules, 1, {"a": 0.9}) == 0.9
+    assert bounds("a", "b", reach=[(0.9, 0.1)]).settled(rules, 1, {"a": 0.1}) == 0.1
+    assert bounds("a", "b", reach=[(0.1, 0.9)]).settled(rules_of(bar=(0.95, 0.03)), 1, {"a": 0.9}) is None
 
 
 def test_streams_that_might_abstain_are_asked_where_the_others_alone_are_held_to_another_bar():

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
+import numpy.typing as npt
 import pydantic
 
 from assay.image.view import View
@@ -76,6 +77,10 @@ class StreamCard(pydantic.BaseModel):
         if self.part is not None and self.part[1] - self.part[0] != self.embedding:
             raise ValueError(f"the part {self.part} of the embedding is not {self.embedding} wide")
         return self
+
+    def own(self, embedding: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What is the stream's of its trunk's embeddings, (n, embedding) of (n, width)."""
+        return embedding if self.part is None else embedding[:, slice(*self.part)]
 
 
 class Card(pydantic.BaseModel):

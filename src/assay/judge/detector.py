@@ -25,7 +25,7 @@ from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
 from assay.judge.engine import Device, Engine
 from assay.judge.heads import Head
-from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool, ruling
+from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool
 from assay.judge.seen import Seen
 from assay.judge.skip import Skip
 from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Verdict
@@ -188,8 +188,7 @@ class Detector:
     def raw(self, stream: str, embedding: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """A stream's raw scores, shape (n,), of its trunk's embeddings, shape (n, d): any real numbers, higher = more
         fake. Raises KeyError for an unknown stream."""
-        card = self._stream(stream)
-        return self.head(stream).raw(embedding if card.part is None else embedding[:, slice(*card.part)])
+        return self.head(stream).raw(self._stream(stream).own(embedding))
 
     def judge(self, source: Source, limits: Limits = DEFAULT) -> Verdict:
         """The verdict on one picture.
@@ -414,7 +413,7 @@ class Detector:
             bar, score = self.rules.ensemble, settled
         frames = self._frame_scores(picture, {name: raws[name] for name in scores}) if scores else ()
         return Verdict(
-            verdict=Ruling.UNCERTAIN if score is None else ruling(score, bar.threshold, bar.doubt_low),
+            verdict=Ruling.UNCERTAIN if score is None else bar.ruling(score),
             score=score,
             threshold=bar.threshold,
             doubt=(bar.doubt_low, bar.threshold),
@@ -444,7 +443,7 @@ class Detector:
         faces: tuple[tuple[Box, Ruling], ...] = ()
         if _of_faces(stream.view):
             squares = itertools.chain(*picture.boxes[stream.view])
-            words = [ruling(value, rule.threshold, rule.doubt_low) for value in views]
+            words = [rule.ruling(value) for value in views]
             faces = tuple(zip(squares, words, strict=True))
         return StreamScore(stream.name, rule.score(every), views=views, faces=faces)
 

@@ -78,6 +78,10 @@ class Bar(pydantic.BaseModel):
             raise ValueError(f"doubt_low {self.doubt_low} lies above threshold {self.threshold}")
         return self
 
+    def ruling(self, score: float) -> Ruling:
+        """The word of a score: see `ruling`."""
+        return ruling(score, self.threshold, self.doubt_low)
+
 
 class StreamRule(Bar):
     """How one stream's raw scores become P(fake), and where it stands when it judges alone.

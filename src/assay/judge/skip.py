@@ -89,10 +89,7 @@ class Skip(pydantic.BaseModel):
 
 
 def _word(rules: Judge, scores: Mapping[str, float], vote: float) -> Ruling:
-    from assay.judge.rule import ruling
-
-    bar = rules.bar(scores)
-    return ruling(vote, bar.threshold, bar.doubt_low)
+    return rules.bar(scores).ruling(vote)
 
 
 def choose(

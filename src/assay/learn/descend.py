@@ -34,7 +34,7 @@ from assay.learn.nn.backbones import Trunk
 from assay.learn.nn.network import network, settle
 from assay.learn.objective import Classified, CoDE, objective
 from assay.learn.progress import Progress
-from assay.learn.recipe import Descent, Linear, Optimiser, Stream
+from assay.learn.recipe import Descent, Optimiser, Stream
 from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
 from assay.metrics import auc
@@ -429,7 +429,7 @@ def tuning_auc(training: Training, train: Data, tune: Data, most: int = PROBE_RO
     Args:
         most: training rows that the probe is fitted on.
     """
-    if any(isinstance(head, Linear) and head.trained for head in training.stream.heads):
+    if training.stream.keeps_layer:
         # Its own layer judges: nothing is fitted.
         scores = training.layer.raw(embeddings_of(training, tune, range(len(tune.samples))))
         return auc(labels_of(tune.samples), scores)

@@ -282,6 +282,11 @@ class Stream(Part):
         return self.beside is None and isinstance(self.neck, Pooled)
 
     @property
+    def keeps_layer(self) -> bool:
+        """Whether a head is the layer that the network was trained with."""
+        return any(isinstance(head, Linear) and head.trained for head in self.heads)
+
+    @property
     def named(self) -> dict[str, Head]:
         """Each head by the name of the stream that it makes in a bundle: NAME for the first, NAME-KIND for others."""
         first, *others = self.heads

@@ -61,7 +61,7 @@ from assay.learn.nn.backbones import Trunk
 from assay.learn.nn.network import joined, merge, network
 from assay.learn.prepare import derived, with_secondary
 from assay.learn.pretrain import pretrained
-from assay.learn.recipe import Backbone, CrossEntropy, Descend, Fit, Linear, Recipe, Shown, Stream, Text
+from assay.learn.recipe import Backbone, CrossEntropy, Descend, Fit, Recipe, Shown, Stream, Text
 from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import FEWEST, described, labels_of, learning_rows
 from assay.learn.run import Run, claim
@@ -249,7 +249,6 @@ def train(
         voters=defaults if several else (),
         alternatives={kind: alike for kind, alike in kinds.items() if several and alike != defaults},
     )
-    judge = judge.model_copy(update={"skip": _skip(judge, streams, learned, calibration.skip)})
     signs: dict[str, list[Check]] = {}
     scores: dict[str, npt.NDArray[np.float64]] = {}
     for part in learned:
@@ -262,6 +261,7 @@ def train(
             if len(streams) > 1:
                 console.print(f"\n[bold]{stream}[/]", highlight=False)
             checks.show(signs[stream], console)
+    judge = judge.model_copy(update={"skip": _skip(judge, streams, scores, calibration.skip)})
     if len(judge.voting) > 1:
         # No vote comes of pictures that no stream applies to.
         some = np.isfinite(np.stack([scores[stream] for stream in judge.voting])).any(axis=0)
@@ -357,8 +357,7 @@ def _learn(
         )
         facts = _descended(training)
         facts["separation"] = separation.look(training, data["tune"], settings.out / separation.FOLDER, console)
-        wanted = any(isinstance(head, Linear) and head.trained for head in stream.heads)
-        layer = training.layer if wanted else None
+        layer = training.layer if stream.keeps_layer else None
         trunk = merge(training.trunk)
     graphs, engine, precision = _exported(stream, trunk, settings)
     if precision != settings.precision:
@@ -429,7 +428,9 @@ def _data(stream: Stream, part: Table, shown: Shown, settings: Settings) -> tupl
     return Data(mine, store.of(there)), memory
 
 
-def _skip(judge: Judge, streams: Sequence[StreamCard], learned: Sequence[Learned], budget: float) -> Skip | None:
+def _skip(
+    judge: Judge, streams: Sequence[StreamCard], scores: Mapping[str, npt.NDArray[np.float64]], budget: float
+) -> Skip | None:
     """When streams may be left out: those that share a run together, faces last, else the smaller network first."""
     groups: dict[tuple[str, View], list[StreamCard]] = {}
     for stream in streams:
@@ -437,12 +438,9 @@ def _skip(judge: Judge, streams: Sequence[StreamCard], learned: Sequence[Learned
             groups.setdefault((stream.trunk, stream.view), []).append(stream)
     # The search for faces takes longer than any small network.
     order = sorted(groups.values(), key=lambda group: (group[0].view.layout == "faces", group[0].parameters))
-    scores = {}
-    for name, raws in ((name, raws) for part in learned for name, raws in part.raws.items()):
-        if name in judge.voting:
-            scores[name] = np.round(judge.streams[name].probability(raws), DIGITS)
     names = [[stream.name for stream in group] for group in order]
-    return choose(judge.of(judge.voting, judge.ensemble), names, scores, budget=budget)
+    voting = {name: scores[name] for name in judge.voting}
+    return choose(judge.of(judge.voting, judge.ensemble), names, voting, budget=budget)
 
 
 def _joined(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> list[Learned]:
@@ -463,14 +461,12 @@ def _joined(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> l
             continue
         mine = [learned[place] for place in places]
         trunk = joined([part.trunk for part in mine])
-        view = recipe.streams[places[0]].view
         stem = "-".join(recipe.streams[place].name for place in places)
-        together = Stream(name=stem, view=view, backbone=recipe.streams[places[0]].backbone)
-        graphs, _, _ = _exported(together, trunk, settings)
+        graphs, _, _ = _exported(recipe.streams[places[0]].model_copy(update={"name": stem}), trunk, settings)
+        parameters = sum(p.numel() for p in trunk.parameters())
         start = 0
         for number, (place, part) in enumerate(zip(places, mine, strict=True)):
             span = (start, start + part.trunk.dim)
-            parameters = sum(p.numel() for p in trunk.parameters())
             change = {"trunk": stem, "part": span, "parameters": parameters}
             cards = tuple(card.model_copy(update=change) for card in part.cards)
             found[place] = dataclasses.replace(part, cards=cards, graphs=graphs if number == 0 else {})

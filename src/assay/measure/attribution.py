@@ -282,8 +282,7 @@ def _embeddings(
     means = {}
     for card in detector.streams:
         if (card.trunk, card.view) in found and (streams is None or card.name in streams):
-            mean = found[card.trunk, card.view].mean(axis=0, dtype=np.float64)
-            means[card.name] = mean if card.part is None else mean[slice(*card.part)]
+            means[card.name] = card.own(found[card.trunk, card.view]).mean(axis=0, dtype=np.float64)
     return means
 
 

@@ -15,7 +15,7 @@ from assay.measure.beside import Beside, Comparison
 from assay.measure.block import Block, escaped
 from assay.measure.curves import STATISTICS
 from assay.measure.evaluate import Evaluation
-from assay.measure.report import NAMES, both, controls_block, counts, fairness_blocks, heading, troubles
+from assay.measure.report import NAMES, both, controls_block, counts, fairness_blocks, heading, show_troubles, troubles
 from assay.metrics import Interval
 
 _WORDS = {**NAMES, "accuracy": "accuracy at the threshold"}
@@ -34,11 +34,7 @@ def show(found: Beside, console: Console) -> None:
         console.print()
         tables.show(block, console)
     for name, evaluation in found.evaluations.items():
-        if lines := troubles(evaluation):
-            console.print()
-            console.print(Text(printable(f"without a score of {name}"), style="bold"))
-            for line in lines:
-                console.print(Text(f"  {printable(line)}"), soft_wrap=True)
+        show_troubles(evaluation, f"without a score of {name}", console)
 
 
 def text(found: Beside, width: int = 120) -> str:

@@ -53,9 +53,14 @@ def show(evaluation: Evaluation, console: Console) -> None:
     for block in blocks(evaluation):
         console.print()
         tables.show(block, console)
+    show_troubles(evaluation, "without a score", console)
+
+
+def show_troubles(evaluation: Evaluation, title: str, console: Console) -> None:
+    """Print which rows have no score, and why; nothing where all have one."""
     if lines := troubles(evaluation):
         console.print()
-        console.print(Text("without a score", style="bold"))
+        console.print(Text(printable(title), style="bold"))
         for line in lines:
             console.print(Text(f"  {printable(line)}"), soft_wrap=True)
 

@@ -14,6 +14,7 @@ from PIL import Image
 import assay
 from assay.image import decode as decoding
 from assay.image.view import View
+from assay.judge.heads import LinearHead
 from assay.judge.seen import Seen
 from assay.measure import gather as module
 from assay.measure.gather import gather, save
@@ -113,6 +114,25 @@ def test_streams_of_one_trunk_and_view_share_a_run_and_others_have_their_own(
         ("middle", ("middle",)),
     ]
     assert [len(part.samples) for part in found.streams] == [2, 1]
+
+
+def test_streams_with_a_part_of_one_trunks_embedding_have_that_part(
+    parts: Any, rows: list[Sample], tmp_path: Path
+) -> None:
+    parts.add("red")
+    spans = {"grey": (0, 2), "red": (2, 3)}
+    changed = []
+    for stream in parts.card.streams:
+        part = spans[stream.name]
+        changed.append(stream.model_copy(update={"part": part, "embedding": part[1] - part[0]}))
+        parts.heads[stream.name] = LinearHead(np.ones(part[1] - part[0]), 0.0)
+    parts.card = parts.card.model_copy(update={"streams": tuple(changed)})
+    detector = assay.load(parts.write(tmp_path / "parted").folder, threads=1, device="cpu")
+    found = gather(detector, rows[:2])
+    assert [(part.stream, part.shared) for part in found.streams] == [("grey", ("grey",)), ("red", ("red",))]
+    whole = np.stack([by_hand(detector, row.place) for row in rows[:2]])
+    for part in found.streams:
+        np.testing.assert_allclose(part.vectors, whole[:, slice(*spans[part.stream])], atol=1e-6)
 
 
 def test_no_row_that_applies_gives_an_empty_embedding(detector: assay.Detector, tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ Vote = Annotated[
     str | None,
     typer.Option(
         metavar="RULE",
-        help="How its streams vote: modified_majority, majority, mean, plain_mean, best, or one stream's name.  "
-        "[default: its own rule]",
+        help="How its streams vote: modified_majority, majority, mean, plain_mean, levels, tenths, best, or one "
+        "stream's name.  [default: its own rule]",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]

@@ -22,7 +22,8 @@ from assay.types import Sample
 
 if TYPE_CHECKING:
     from assay.image.view import View
-    from assay.judge.detector import Detector, Prepared
+    from assay.judge.card import StreamCard
+from assay.judge.detector import Detector, Prepared
 
 UNKNOWN = -1
 """In `Embedding.labels`: not known."""
@@ -69,7 +70,7 @@ class Gathered:
 
     Args:
         detector: name, version and sha256 of what made them.
-        streams: one embedding for each pair of trunk and view, in the card's order.
+        streams: one embedding for each trunk, view and part of the trunk's embedding, in the card's order.
         n: rows handed in.
         seen: of those that could be decoded, rows that the detector was made with.
         failures: rows that could not be decoded.
@@ -93,9 +94,10 @@ class _Looked:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Run:
-    """What is gathered of one pair of trunk and view."""
+    """What is gathered of one trunk, view and part of the trunk's embedding."""
 
-    streams: list[str]
+    card: StreamCard
+    streams: list[str] = dataclasses.field(default_factory=list)
     vectors: list[npt.NDArray[np.float32]] = dataclasses.field(default_factory=list)
     rows: list[_Looked] = dataclasses.field(default_factory=list)
     absent: list[Trouble] = dataclasses.field(default_factory=list)
@@ -122,9 +124,9 @@ def gather(
     Raises:
         BundleError: the detector's networks can't be run.
     """
-    runs: dict[tuple[str, View], _Run] = {}
+    runs: dict[tuple[str, View, tuple[int, int] | None], _Run] = {}
     for stream in detector.streams:
-        runs.setdefault((stream.trunk, stream.view), _Run([])).streams.append(stream.name)
+        runs.setdefault((stream.trunk, stream.view, stream.part), _Run(stream)).streams.append(stream.name)
     failures: list[Trouble] = []
     seen = done = 0
     for answers in _looked_at(detector, samples, batch, workers):
@@ -132,19 +134,18 @@ def gather(
         looked = [answer for answer in answers if isinstance(answer, _Looked)]
         seen += sum(one.seen for one in looked)
         embeddings = detector.embed_prepared([one.prepared for one in looked])
-        for key, run in runs.items():
-            _take(key[1], run, looked, embeddings.get(key))
+        for run in runs.values():
+            _take(run, looked, embeddings.get((run.card.trunk, run.card.view)))
         done += len(answers)
         if progress is not None:
             progress("embedding", done, len(samples))
-    widths = {stream.name: stream.embedding for stream in detector.streams}
     return Gathered(
         detector={"name": detector.name, "version": detector.version, "sha256": detector.sha256},
         streams=tuple(
             Embedding(
                 stream=run.streams[0],
                 shared=tuple(run.streams),
-                vectors=np.stack(run.vectors) if run.vectors else np.zeros((0, widths[run.streams[0]]), np.float32),
+                vectors=np.stack(run.vectors) if run.vectors else np.zeros((0, run.card.embedding), np.float32),
                 samples=tuple(one.sample for one in run.rows),
                 seen=np.array([one.seen for one in run.rows], np.bool_),
                 not_applicable=tuple(run.absent),
@@ -217,8 +218,9 @@ def _look(detector: Detector, sample: Sample) -> _Looked | Trouble:
     return _Looked(sample, detector.cut(picture, sample.place), why is not None)
 
 
-def _take(view: View, run: _Run, looked: Sequence[_Looked], embeddings: npt.NDArray[np.float32] | None) -> None:
+def _take(run: _Run, looked: Sequence[_Looked], embeddings: npt.NDArray[np.float32] | None) -> None:
     """Of each picture of a batch that has the view, the mean over its crops' embeddings; why the others have none."""
+    view = run.card.view
     there: list[_Looked] = []
     for one in looked:
         if view in one.prepared.crops:
@@ -228,7 +230,7 @@ def _take(view: View, run: _Run, looked: Sequence[_Looked], embeddings: npt.NDAr
     if embeddings is None:
         return
     ends = np.cumsum([len(one.prepared.crops[view]) for one in there])[:-1]
-    for one, part in zip(there, np.split(embeddings, ends), strict=True):
+    for one, part in zip(there, np.split(run.card.own(embeddings), ends), strict=True):
         vector = part.mean(axis=0, dtype=np.float64).astype(np.float32)
         if np.isfinite(vector).all():
             run.rows.append(one)

@@ -1,11 +1,11 @@
-"""Drift's streams at their full size, with random weights: built, trained for a step, exported, judged by.
+"""Drift's and herd's streams at their full size, with random weights: built, trained for a step, exported, judged by.
 
     python bench/giant.py [--form paper] [--size giant] [--threads 2] [--precision int8 …] [--out FOLDER] [--json FILE]
 
-"paper" is one frozen DINOv2 under three necks; "release" its fusion stream, the largest: LoRA on DINOv2, CLIP ViT-L
-beside. Nothing is learnt, so scores mean nothing; what is measured is that it holds together, and what it costs:
-seconds and memory of a step, bytes at each precision, seconds to load and to judge a picture, by the vote and by the
-global stream alone, with one run for streams that see the same and with a run for each. Making and judging have a
+"paper" is drift's one frozen DINOv2 under three necks; "release" its fusion stream, the largest: LoRA on DINOv2, CLIP
+ViT-L beside; "herd" GenConViT's two nets. Nothing is learnt, so scores mean nothing; what is measured is that it holds together, and what it costs:
+seconds and memory of a step, bytes at each precision, seconds to load and to judge a picture, by the vote and by each
+stream alone, with one run for streams that see the same and with a run for each. Making and judging have a
 process each, and so a peak of memory each. The exit status is 1 where an exported network differs from torch by more
 than its precision may.
 """
@@ -44,6 +44,7 @@ from assay.learn.nn.network import joined, merge
 from assay.learn.recipe import Backbone, Recipe, Stream, Text, find
 from assay.learn.train import PARITY
 from assay.recipes.drift26 import CLIP, SIZES
+from assay.recipes.herd24 import NETS
 from backbones import peak
 
 PICTURE = Path(__file__).parent.parent / "samples" / "real" / "astronaut.jpg"
@@ -52,7 +53,9 @@ PICTURE = Path(__file__).parent.parent / "samples" / "real" / "astronaut.jpg"
 PAIRS, PARTS = 2, 2
 """Pairs of the measured step, and the parts that they go through in."""
 
-STREAMS = {"paper": ("global", "face", "fusion"), "release": ("fusion",)}
+STREAMS = {"paper": ("global", "face", "fusion"), "release": ("fusion",), "herd": NETS}
+
+RECIPES = {"paper": "drift26", "release": "drift26:release", "herd": "herd24"}
 
 
 def main() -> int:
@@ -97,9 +100,10 @@ def phase(asked: argparse.Namespace, name: str, folder: Path, precisions: list[P
 
 def recipe_of(form: str, size: str) -> Recipe:
     """The recipe at the paper's size, its networks' weights random."""
-    recipe = find("drift26" if form == "paper" else "drift26:release", "paper")
+    recipe = find(RECIPES[form], "paper")
     for stream in recipe.streams:
-        backbone = stream.backbone.model_copy(update={"name": SIZES[size], "pretrained": False})
+        name = stream.backbone.name if form == "herd" else SIZES[size]
+        backbone = stream.backbone.model_copy(update={"name": name, "pretrained": False})
         recipe = recipe.with_field(f"{stream.name}.backbone", backbone)
         if stream.beside is not None:
             recipe = recipe.with_field(f"{stream.name}.beside.backbone", Backbone(name=CLIP))
@@ -131,7 +135,7 @@ def made(form: str, size: str, folder: Path, precisions: list[Precision]) -> dic
         built = time.perf_counter() - began
         shape = (2 * PAIRS, stream.view.size, stream.view.size, 3)
         pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        batch = Batch({"view 1": pixels}, np.zeros(2 * PAIRS, np.int64), np.full(2 * PAIRS, np.nan))
+        batch = Batch({"view 1": pixels}, np.repeat([-1, 0], PAIRS), np.full(2 * PAIRS, np.nan))
         began, clock = time.perf_counter(), time.process_time()
         loss = training.advance(batch)
         row["streams"][stream.name] = {
@@ -147,23 +151,36 @@ def made(form: str, size: str, folder: Path, precisions: list[Precision]) -> dic
         layers[stream.name] = training.layer
         parts.append(merge(training.trunk))
         del training
-    trunk = joined(parts) if len(parts) > 1 else parts[0]
+    # Streams over one network are exported together, others each for itself.
+    runs = (
+        {"drift": (joined(parts), chosen)}
+        if form == "paper"
+        else {stream.name: (part, [stream]) for stream, part in zip(chosen, parts, strict=True)}
+    )
+    widths = {stream.name: part.dim for stream, part in zip(chosen, parts, strict=True)}
+    del parts
     gc.collect()
     for precision in precisions:
-        began = time.perf_counter()
-        files: dict[str, bytes | Path] = dict(export(trunk, chosen[0].view.size, "drift", precision))
-        seconds = time.perf_counter() - began
-        written(chosen, trunk, layers, [part.dim for part in parts], files, folder / precision, precision)
+        files: dict[str, bytes | Path] = {}
+        seconds = 0.0
+        for stem, (trunk, streams) in runs.items():
+            began = time.perf_counter()
+            files |= export(trunk, streams[0].view.size, stem, precision)
+            seconds += time.perf_counter() - began
+        written(runs, layers, widths, files, folder / precision, precision)
         del files
         gc.collect()
-        engine = Engine(folder / precision, "drift", threads=torch.get_num_threads(), device="cpu")
+        apart = 0.0
+        for stem, (trunk, streams) in runs.items():
+            engine = Engine(folder / precision, stem, threads=torch.get_num_threads(), device="cpu")
+            apart = max(apart, parity(trunk, engine.run, streams[0].view.size, count=1))
+            del engine
+            gc.collect()
         told = {
             "megabytes": round(sum(path.stat().st_size for path in (folder / precision).iterdir()) / 1e6, 1),
             "export_seconds": round(seconds, 1),
-            "apart_from_torch": parity(trunk, engine.run, chosen[0].view.size, count=1),
+            "apart_from_torch": apart,
         }
-        del engine
-        gc.collect()
         row["precisions"][precision] = told
         print(precision, told, file=sys.stderr, flush=True)
     row["peak_gibibytes"] = round(peak() / 2**30, 2)
@@ -171,30 +188,33 @@ def made(form: str, size: str, folder: Path, precisions: list[Precision]) -> dic
 
 
 def written(
-    streams: list[Stream],
-    trunk: Trunk,
+    runs: dict[str, tuple[Trunk, list[Stream]]],
     layers: dict[str, LinearHead],
-    widths: list[int],
+    widths: dict[str, int],
     files: dict[str, bytes | Path],
     folder: Path,
     precision: Precision,
 ) -> None:
-    """The bundle of these streams; nothing is calibrated."""
-    cards, start = [], 0
-    for stream, width in zip(streams, widths, strict=True):
-        cards.append(
-            StreamCard(
-                name=stream.name,
-                view=stream.view,
-                trunk="drift",
-                head=HeadCard(kind="linear"),
-                parameters=sum(p.numel() for p in trunk.parameters()),
-                embedding=width,
-                part=(start, start + width) if len(streams) > 1 else None,
-                backbone=stream.backbone.name,
+    """The bundle of these streams, by the network that they share; nothing is calibrated."""
+    cards = []
+    for stem, (trunk, streams) in runs.items():
+        start = 0
+        for stream in streams:
+            width = widths[stream.name]
+            cards.append(
+                StreamCard(
+                    name=stream.name,
+                    view=stream.view,
+                    trunk=stem,
+                    head=HeadCard(kind="linear"),
+                    parameters=sum(p.numel() for p in trunk.parameters()),
+                    embedding=width,
+                    part=(start, start + width) if len(streams) > 1 else None,
+                    backbone=stream.backbone.name,
+                )
             )
-        )
-        start += width
+            start += width
+    streams = [stream for _, part in runs.values() for stream in part]
     bar = {"threshold": 0.5, "doubt_low": 0.5, "fpr": 0.05}
     rule = EnsembleRule(errors=Errors(false_fake=0, false_real=0, decided=1), rows=Rows(real=0, fake=0), **bar)
     alone = {name: rule.model_copy(update={"voters": (name,)}) for name in layers}
@@ -204,10 +224,10 @@ def written(
         rules=alone if len(streams) > 1 else {},
     )
     card = Card(
-        name="drift-of-chance",
+        name="of-chance",
         version="0",
         description="Random weights, to measure what such a bundle costs.",
-        recipe="drift26",
+        recipe="none",
         created=datetime.date.today(),
         assay=assay.__version__,
         streams=tuple(cards),
@@ -238,8 +258,9 @@ def judged(folder: Path, threads: int) -> dict[str, Any]:
         gc.collect()
     if len(streams) > 1:
         alone = sum(row[stream.name]["seconds"] for stream in streams)
-        row["vote_over_global"] = round(row["vote"]["seconds"] / row["global"]["seconds"], 2)
-        row["apart_over_global"] = round(alone / row["global"]["seconds"], 2)
+        first = row[streams[0].name]["seconds"]
+        row["vote_over_first"] = round(row["vote"]["seconds"] / first, 2)
+        row["apart_over_first"] = round(alone / first, 2)
     return {"judging": row}
 
 

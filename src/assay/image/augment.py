@@ -5,7 +5,7 @@ pipeline that works elsewhere can be written down here name by name: transforms 
 Albumentations 2.0.8, mean the same and have the same defaults, and where a transform's parameters define its pixels,
 these are Albumentations' pixels but for the rounding of colours and the interpolation of resampling.
 
-Albumentations is not needed: its maintained successor has a licence that ours cannot follow. Of the 20 transforms here
+Albumentations is not needed: its maintained successor has a licence that ours cannot follow. Of the 23 transforms here
 these parameters are missing: `shift_limit_x`, `shift_limit_y`, `rotate_method` and all of masks; `translate_px`,
 `fit_output` and `balanced_scale` of Affine, and its bounds by axis; `crop_border` of Rotate; `ensure_safe_range`;
 `tile_grid_size` (8 × 8 as by default); `method` (the default); `blur_limit` of GaussianBlur (sigma decides);
@@ -194,6 +194,19 @@ def _horizontal_flip(pixels: Pixels) -> Pixels:
 
 def _vertical_flip(pixels: Pixels) -> Pixels:
     return pixels[::-1].copy()
+
+
+def _rotate_90(pixels: Pixels, quarters: int) -> Pixels:
+    """Turned by quarters, anticlockwise; what is not square is turned by halves, which keep its shape (*ours*)."""
+    if pixels.shape[0] != pixels.shape[1]:
+        quarters = 2 * (quarters // 2)
+    return np.array(np.rot90(pixels, quarters), order="C")
+
+
+def _transpose(pixels: Pixels) -> Pixels:
+    """Rows for columns; what is not square is turned by a half, which keeps its shape (*ours*)."""
+    square = pixels.shape[0] == pixels.shape[1]
+    return np.array(pixels.transpose(1, 0, 2) if square else pixels[::-1, ::-1], order="C")
 
 
 def _affine(
@@ -501,6 +514,19 @@ def _sharpen(pixels: Pixels, alpha: float, lightness: float) -> Pixels:
     return sharp
 
 
+def _emboss(pixels: Pixels, alpha: float, strength: float) -> Pixels:
+    """`alpha` of what lights a picture as a relief from above and left, and the picture for the rest."""
+    height, width = pixels.shape[:2]
+    framed = cut(pixels, Box(-1, -1, width + 1, height + 1)).astype(np.float32)
+    kernel = np.array([[-1, 0, 0], [0, 1, 0], [0, 0, 1]]) + strength * np.array([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]])
+    total = pixels * np.float32(1 - alpha)
+    for row, column in np.ndindex(3, 3):
+        if kernel[row, column]:
+            total += framed[row : row + height, column : column + width] * np.float32(alpha * kernel[row, column])
+    relief: Pixels = np.clip(np.rint(total, out=total), 0, 255, out=total).astype(np.uint8)
+    return relief
+
+
 def _coarse_dropout(
     pixels: Pixels,
     num_holes: int,
@@ -538,6 +564,8 @@ OPERATIONS: Mapping[str, Operation] = {
     for operation in (
         Operation("HorizontalFlip", _horizontal_flip),
         Operation("VerticalFlip", _vertical_flip),
+        Operation("RandomRotate90", _rotate_90, chance={"quarters": Bounds((0, 3), (0, 3), step=1)}),
+        Operation("Transpose", _transpose),
         Operation("Rotate", _rotate, {"limit": Bounds((-90, 90), (-360, 360), "either side"), **BORDER}),
         Operation(
             "ShiftScaleRotate",
@@ -629,6 +657,7 @@ OPERATIONS: Mapping[str, Operation] = {
             _downscale,
             {"scale_range": Bounds((0.25, 0.25), (0.01, 1)), "interpolation_pair": PAIRS},
         ),
+        Operation("Emboss", _emboss, {"alpha": Bounds((0.2, 0.5), (0, 1)), "strength": Bounds((0.2, 0.7), (0, 100))}),
         Operation("Sharpen", _sharpen, {"alpha": Bounds((0.2, 0.5), (0, 1)), "lightness": Bounds((0.5, 1), (0, 100))}),
         Operation(
             "CoarseDropout",
@@ -690,17 +719,55 @@ class Transform:
 
 
 @dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One step of a pipeline that is one of several.
+
+    Args:
+        one_of: the choices, each as likely as its own `p` says against the others'.
+        p: chance in [0, 1] that one of them happens.
+
+    Raises:
+        RecipeError: there is none, or p is no probability.
+    """
+
+    one_of: tuple[Transform, ...]
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise RecipeError(f"p {self.p} of OneOf is not a probability; give 0 to 1")
+        if not sum(choice.p for choice in self.one_of) > 0:
+            raise RecipeError("OneOf has nothing to choose from; name transforms with a p above 0")
+
+    def draw(self, rng: Rng) -> tuple[Operation, dict[str, Any]]:
+        """The operation and what to apply it with, for a time that one happens."""
+        weights = np.array([choice.p for choice in self.one_of])
+        return self.one_of[int(rng.choice(len(weights), p=weights / weights.sum()))].draw(rng)
+
+
+@dataclasses.dataclass(frozen=True)
 class Augment:
     """A pipeline, called as augment(pixels, rng).
 
     Args:
         transforms: in the order in which they are applied, each by its own chance.
+        p: chance in [0, 1] that the pipeline is run at all.
+
+    Raises:
+        RecipeError: p is no probability.
     """
 
-    transforms: tuple[Transform, ...] = ()
+    transforms: tuple[Transform | OneOf, ...] = ()
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise RecipeError(f"p {self.p} of a pipeline is not a probability; give 0 to 1")
 
     def draw(self, rng: Rng) -> list[tuple[Operation, dict[str, Any]]]:
         """What is done to the next picture, whichever it is, in order; empty where it stays as it is."""
+        if self.p < 1 and rng.random() >= self.p:
+            return []
         chances = rng.random(len(self.transforms)).tolist()
         return [
             transform.draw(rng)
@@ -748,3 +815,36 @@ DFCON = Augment(
 )
 """The pipeline for DFCon's recipe. *Paper*: that there is one. *Ours*: what it holds, mild enough that the traces of
 making stay. 44 of 100 pictures keep their detail: they get at most a flip, other colours or light, and a hole."""
+
+_PLACED = (
+    Transform("RandomRotate90", 0.2),
+    Transform("Transpose", 0.2),
+    Transform("HorizontalFlip", 0.5),
+    Transform("VerticalFlip", 0.5),
+)
+_TURNED = Transform("ShiftScaleRotate", 0.2, {"border_mode": 4})
+
+PLAIN = Augment((*_PLACED, _TURNED), 0.9)
+"""The pipeline of "Herd mentality" (arXiv 2410.05466): rotation and flips alone, as noise and light are said to disturb
+what a detector looks for. *Release* (Monu-Khicher-1/multi-stage-learning@4d64ed8c63ef, dataset/loader.py, weak_aug)."""
+
+STRONG = Augment(
+    (
+        *_PLACED,
+        Transform("GaussNoise", 0.2, {"std_range": (10**0.5 / 255, 50**0.5 / 255)}),
+        _TURNED,
+        OneOf(
+            (
+                Transform("CLAHE", 0.5, {"clip_limit": 2}),
+                Transform("Sharpen"),
+                Transform("Emboss"),
+                Transform("RandomBrightnessContrast"),
+            ),
+            0.2,
+        ),
+        Transform("HueSaturationValue", 0.2),
+    ),
+    0.9,
+)
+"""GenConViT's own, which "Herd mentality" left behind: the same with noise, sharpness, light and colour. *Release*
+(the same file, strong_aug); noise as Albumentations had it then, a variance of 10 to 50 grey levels."""

@@ -6,10 +6,11 @@ step.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.data.table import Table, distinct
 from assay.errors import ManifestError
+from assay.image.eyes import mask
 from assay.image.view import View
 from assay.learn.recipe import Descent
-from assay.learn.rows import SECONDARY
+from assay.learn.rows import SECONDARY, labels_of
 from assay.learn.tiles import TileStore
 from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
@@ -30,7 +32,7 @@ TEACHER = "teacher"
 
 
 class Batch(NamedTuple):
-    """One step's pictures: the reals first, then as many fakes.
+    """One step's pictures: the reals first, then as many fakes; or mixed, where they are drawn as they come.
 
     Args:
         views: by name, (2 * pairs, side, side, 3) uint8.
@@ -41,6 +43,11 @@ class Batch(NamedTuple):
     views: dict[str, Pixels]
     methods: npt.NDArray[np.int64]
     teacher: npt.NDArray[np.float64]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Of each picture, (2 * pairs,), 1 = fake."""
+        return (self.methods >= 0).astype(np.int64)
 
     def parts(self, count: int) -> Iterator[Batch]:
         """The batch in `count` parts, each with its share of reals and of fakes; `count` divides both."""
@@ -88,18 +95,26 @@ class Balanced:
     Args:
         samples: labelled, both classes present; a real's source is its `source`, a fake's is its generator and its
             source.
+        within: the samples that are drawn from, (n,); None: all.
         power: weight of a source with n pictures is n ** power.
         secondary: what a picture of the secondary data set (`assay.learn.rows.SECONDARY`) weighs against one of the
             first.
     """
 
-    def __init__(self, samples: Sequence[Sample], power: float, secondary: float = 1.0) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        power: float,
+        secondary: float = 1.0,
+        within: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         table = Table.of(samples)
+        drawn = np.ones(len(table), np.bool_) if within is None else np.isin(np.arange(len(table)), within)
         second = table.column(SECONDARY) == "1" if SECONDARY in table.groups else np.zeros(len(table), np.bool_)
         self.rows: dict[Label, npt.NDArray[np.int64]] = {}
         self.chances: dict[Label, npt.NDArray[np.float64]] = {}
         for label in Label:
-            rows = np.flatnonzero(table.labels == label)
+            rows = np.flatnonzero(drawn & (table.labels == label))
             names = np.strings.add(np.strings.add(table.column("generator"), "\n"), table.column("source"))[rows]
             _, place = distinct(names)
             sizes = np.bincount(place)
@@ -108,8 +123,16 @@ class Balanced:
             self.rows[label] = rows
             self.chances[label] = weights / weights.sum()
 
-    def draw(self, pairs: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """`pairs` rows of reals, then as many of fakes; within a class without repeats where it has enough."""
+    def draw(
+        self, pairs: int, rng: np.random.Generator, sampling: Literal["balanced", "natural"] = "balanced"
+    ) -> npt.NDArray[np.int64]:
+        """`pairs` rows of reals, then as many of fakes, or so many of both as they come; of one kind without repeats
+        where there are enough."""
+        if sampling == "natural":
+            every = np.concatenate(list(self.rows.values()))
+            sizes = np.array([len(rows) for rows in self.rows.values()])
+            chances = [chance * size / sizes.sum() for chance, size in zip(self.chances.values(), sizes, strict=True)]
+            return rng.choice(every, 2 * pairs, replace=len(every) < 2 * pairs, p=np.concatenate(chances))
         halves = []
         for label in (Label.REAL, Label.FAKE):
             rows = self.rows[label]
@@ -121,23 +144,48 @@ class Batches(Dataset[Batch]):
     """Item i is the batch of step i.
 
     Args:
-        store: tiles of `samples`.
+        store: tiles of `samples`; where the stage has lessons that mask eyes, with the places of eyes.
         view: the stream's.
         seed: of the run.
+
+    Raises:
+        ManifestError: eyes are to be masked, and too few pictures of a class show some.
     """
 
     def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descent, view: View, seed: int) -> None:
         self.store, self.stage, self.view, self.seed = store, stage, view, seed
+        self.total = stage.steps * stage.epochs
         self.balanced = Balanced(samples, stage.source_power, stage.secondary_weight)
+        self.with_eyes = self.balanced
+        if stage.masks:
+            seen = store.with_eyes
+            if len(set(labels_of(samples)[seen])) < len(Label):
+                raise ManifestError("eyes are to be masked, and no picture of one class shows any; see curriculum")
+            self.with_eyes = Balanced(samples, stage.source_power, stage.secondary_weight, seen)
         # Not the rows: what is kept here goes to every loader process.
         self.methods, self.teacher = told(samples)
 
+    def over(self, total: int) -> Batches:
+        """The same for a run of so many steps, which decides when each lesson of a curriculum comes."""
+        other = copy.copy(self)
+        other.total = total
+        return other
+
+    def masked(self, step: int) -> bool:
+        """Whether the eyes are masked in the batch of a step."""
+        lessons = self.stage.lessons(self.total)
+        return next((lesson.eyes for lesson, end in lessons if step < end), lessons[-1][0].eyes) == "masked"
+
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        rows = self.balanced.draw(self.stage.pairs, rng)
+        masked = self.masked(step)
+        rows = (self.with_eyes if masked else self.balanced).draw(self.stage.pairs, rng, self.stage.sampling)
         views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage)}
         for row in rows:
-            tile = self.store.tile(int(row), int(rng.integers(self.store.count(int(row)))))
+            which = int(rng.integers(self.store.count(int(row))))
+            tile = self.store.tile(int(row), which)
+            if masked:
+                tile = mask(tile, self.store.eyes_in(int(row), which))
             drawn = draw(tile, self.stage, self.view.size, rng, whole=self.view.resized)
             for name, pixels in drawn.items():
                 views[name].append(pixels)

@@ -8,6 +8,7 @@ slowly, as two unbroken runs do.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 import math
@@ -34,7 +35,7 @@ from assay.learn.nn.backbones import Trunk
 from assay.learn.nn.network import network, settle
 from assay.learn.objective import Classified, CoDE, objective
 from assay.learn.progress import Progress
-from assay.learn.recipe import Descent, Optimiser, Stream
+from assay.learn.recipe import CrossEntropy, Descent, Optimiser, Stream
 from assay.learn.rows import labels_of
 from assay.learn.tiles import TileStore
 from assay.metrics import auc
@@ -48,7 +49,8 @@ PROBE_ROWS = 1024
 """Training rows that the linear probe behind the tuning figure is fitted on."""
 
 _PROBE_WARM_UP = 2
-_ADAM = ("step", "exp_avg", "exp_avg_sq")
+_STATE = {"adamw": ("step", "exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
+"""What each optimiser remembers of a parameter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +135,13 @@ class Training:
                 f"nothing of {stream.name} would be trained: its network is frozen (descend.optimiser.trunk 0), and "
                 "it has no neck and no cross-entropy"
             )
-        self.optimiser = torch.optim.AdamW(
-            _groups(self.parameters(), stage.optimiser, undecayed(self.trunk)), lr=stage.optimiser.learning_rate
-        )
+        self.optimiser = _optimiser(_groups(self.parameters(), stage.optimiser, undecayed(self.trunk)), stage.optimiser)
+        self.penalties = stage.loss.penalties if isinstance(stage.loss, CrossEntropy) else {}
+        if missing := set(self.penalties) - set(self.trunk.penalties()):
+            raise RecipeError(
+                f"{stream.name} has a network that draws nothing of what descend.loss.{' and '.join(sorted(missing))} "
+                "asks for; set it to 0"
+            )
         self.step = 0
         self.losses: list[float] = []
         self.best = -math.inf
@@ -144,8 +150,16 @@ class Training:
 
     @property
     def stale(self) -> int:
-        """Epochs since the best."""
-        return (self.step - self.best_step) // self.stage.steps
+        """Epochs of the last lesson since the best."""
+        begun = ([0] + [end for _, end in self.stage.lessons(self.total)])[-2]
+        return (self.step - max(self.best_step, begun)) // self.stage.steps
+
+    @property
+    def lesson(self) -> tuple[int, int]:
+        """The steps that the lesson of the next step begins with and ends before."""
+        ends = [end for _, end in self.stage.lessons(self.total)]
+        place = min(bisect.bisect_right(ends, self.step), len(ends) - 1)
+        return (0, *ends)[place], ends[place]
 
     @property
     def done(self) -> bool:
@@ -174,7 +188,16 @@ class Training:
         """The loss of a batch, a scalar."""
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         loss: Tensor = self.aside(self.embed(batch.views), batch, chance)
+        for name, weight in self.penalties.items():
+            loss = loss + weight * self.trunk.penalties()[name]
         return loss
+
+    def begin_lesson(self, kept: Path) -> None:
+        """Go on from the best weights of the lesson before, with a new optimiser; none of its epochs counts as the
+        best any more."""
+        self.load_weights(kept)
+        self.optimiser.state.clear()
+        self.best, self.best_step = -math.inf, self.step
 
     @property
     def layer(self) -> LinearHead:
@@ -206,7 +229,8 @@ class Training:
         settle(self.trunk, trained=self.trains_trunk)
         # Dropout and the like draw from here, so a resumed run draws what an unbroken one would.
         torch.manual_seed(self.seed * 2_000_003 + self.step)
-        rate = learning_rate(self.stage.optimiser, self.step, self.total)
+        begun, end = self.lesson
+        rate = learning_rate(self.stage.optimiser, self.step - begun, end - begun, self.stage.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
         self.optimiser.zero_grad(set_to_none=True)
@@ -253,7 +277,8 @@ class Training:
         self._take_weights(tensors)
         state = self.optimiser.state_dict()
         for index, name in _indices(self.parameters(), self.optimiser).items():
-            mine = {key: tensors[f"adam.{name}.{key}"] for key in _ADAM if f"adam.{name}.{key}" in tensors}
+            keys = _STATE[self.stage.optimiser.kind]
+            mine = {key: tensors[f"adam.{name}.{key}"] for key in keys if f"adam.{name}.{key}" in tensors}
             if mine:
                 state["state"][index] = mine
         self.optimiser.load_state_dict(state)
@@ -319,6 +344,8 @@ def descend(
     log = folder / f"{stream.name}.epochs.jsonl"
     batches = flow or Batches(train.store, train.samples, stage, stream.view, seed)
     training = _begun(stream, stage, machine, batches, checkpoint, seed=seed, minutes=minutes, resume=resume)
+    batches = batches.over(training.total)
+    lessons = {end for _, end in stage.lessons(training.total)}
     _forget_after(training.step, log)
     started = saved = time.monotonic()
     before = training.seconds
@@ -328,9 +355,11 @@ def descend(
             training.advance(batch)
             training.seconds = before + time.monotonic() - started
             progress.step(_note(training))
-            ended = training.step % stage.steps == 0 or training.step == training.total
+            ended = training.step % stage.steps == 0 or training.step in lessons
             if ended:
                 _end_epoch(training, train, tune, kept, log)
+            if training.step in lessons and training.step < training.total:
+                training.begin_lesson(kept)
             if ended or time.monotonic() - saved > checkpoint_seconds:
                 training.save(checkpoint)
                 saved = time.monotonic()
@@ -440,11 +469,23 @@ def tuning_auc(training: Training, train: Data, tune: Data, most: int = PROBE_RO
     return auc(labels_of(tune.samples), scores)
 
 
-def learning_rate(optimiser: Optimiser, step: int, total: int) -> float:
-    """Linear warm-up, then a cosine to zero; `step` counts from 0."""
+def _optimiser(groups: list[dict[str, Any]], asked: Optimiser) -> torch.optim.Optimizer:
+    if asked.kind == "sgd":
+        return torch.optim.SGD(groups, lr=asked.learning_rate, momentum=asked.momentum)
+    return torch.optim.AdamW(groups, lr=asked.learning_rate)
+
+
+def learning_rate(optimiser: Optimiser, step: int, total: int, epoch: int = 1) -> float:
+    """Linear warm-up, then a cosine to zero, or a step down after every so many epochs; `step` counts from 0.
+
+    Args:
+        epoch: steps of one.
+    """
     warmup = max(1, round(optimiser.warmup * total))
     if step < warmup:
         return optimiser.learning_rate * (step + 1) / warmup
+    if optimiser.schedule == "steps":
+        return float(optimiser.learning_rate * optimiser.factor ** (step // (optimiser.every * epoch)))
     return optimiser.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 

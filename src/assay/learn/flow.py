@@ -42,8 +42,9 @@ class Flow:
         rank, world: which of several trainings that share the data this is, and how many they are.
 
     Raises:
-        RecipeError: the stage weighs sources (pictures that come exactly once cannot be drawn more often), or the view
-            is of faces (which are looked for once, and kept).
+        RecipeError: the stage weighs sources (pictures that come exactly once cannot be drawn more often) or draws
+            classes as they come (they flow apart), or faces are judged or eyes masked (they are looked for once, and
+            kept).
     """
 
     data: Index | Table
@@ -54,13 +55,19 @@ class Flow:
     world: int = 1
 
     def __post_init__(self) -> None:
-        if self.view.layout == "faces":
-            raise RecipeError("faces are cut once and kept; set descend.decode to once for a stream that judges faces")
+        if self.view.layout == "faces" or self.stage.masks:
+            raise RecipeError("faces are found once and kept; set descend.decode to once where faces or eyes are")
+        if self.stage.sampling != "balanced":
+            raise RecipeError("descend.decode always lets the classes flow apart; set descend.sampling to balanced")
         if self.stage.source_power != 1 or self.stage.secondary_weight != 1:
             raise RecipeError(
                 "descend.decode always goes through every picture once an epoch, so sources cannot be weighed; set "
                 "descend.source_power and descend.secondary_weight to 1, or descend.decode to once"
             )
+
+    def over(self, total: int) -> Flow:
+        """The same for a run of so many steps: there is no curriculum that could depend on it."""
+        return self
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one).

@@ -18,6 +18,7 @@ from assay.learn.batches import TEACHER, Batch
 from assay.learn.nn.losses import code_loss
 from assay.learn.nn.supcon import sup_con
 from assay.learn.recipe import CrossEntropy, InfoNCE, SupCon
+from assay.types import Label
 
 Embeddings = Mapping[str, Tensor]
 """Of each view, (2 * pairs, dim): the reals first."""
@@ -85,7 +86,8 @@ class Projected(nn.Module):
 
 
 class Classified(nn.Module):
-    """A cross-entropy of all views with the label, with a teacher's P(fake), or with something between."""
+    """A cross-entropy of all views with the label, with a teacher's P(fake), or with something between; a picture
+    weighs what its class does."""
 
     def __init__(self, loss: CrossEntropy, dim: int) -> None:
         super().__init__()
@@ -94,7 +96,8 @@ class Classified(nn.Module):
 
     def forward(self, embeddings: Embeddings, batch: Batch, chance: torch.Generator) -> Tensor:
         logits = [self.layer(x)[:, 0] for x in embeddings.values()]
-        target = truth(logits[0])
+        known = torch.from_numpy(batch.labels).to(logits[0])
+        target = known
         if self.loss.teacher:
             taught = torch.from_numpy(batch.teacher).to(target)
             if bool(taught.isnan().any()):
@@ -103,7 +106,11 @@ class Classified(nn.Module):
                     "with assay distill, or set descend.loss.teacher to 0"
                 )
             target = (1 - self.loss.teacher) * target + self.loss.teacher * taught
-        return cross_entropy(logits, target, self.loss.focal)
+        weights = None
+        if self.loss.weights:
+            real, fake = self.loss.weights.get("real", 1.0), self.loss.weights.get("fake", 1.0)
+            weights = torch.where(known == Label.FAKE, fake, real)
+        return cross_entropy(logits, target, self.loss.focal, weights)
 
 
 def objective(loss: InfoNCE | SupCon | CrossEntropy, dim: int) -> nn.Module:
@@ -122,15 +129,20 @@ def truth(rows: Tensor) -> Tensor:
     return (torch.arange(len(rows), device=rows.device) >= len(rows) // 2).float()
 
 
-def cross_entropy(logits: list[Tensor], target: Tensor, focal: float = 0.0) -> Tensor:
+def cross_entropy(logits: list[Tensor], target: Tensor, focal: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """The mean over views of the binary cross-entropy with P(fake) `target`, (n,); with the focal weight
     (1 - p) ** `focal` of Lin et al. (ICCV 2017, equation 4), p the probability given to the target, where it is not 0.
+
+    Args:
+        weights: of each picture, (n,), > 0: the mean is weighted by them. None weighs all alike.
     """
     views = torch.stack(logits)
     wanted = target.expand(len(logits), -1)
-    if not focal:
-        return functional.binary_cross_entropy_with_logits(views, wanted)
     losses = functional.binary_cross_entropy_with_logits(views, wanted, reduction="none")
-    given = views.sigmoid()
-    right = given * wanted + (1 - given) * (1 - wanted)
-    return ((1 - right) ** focal * losses).mean()
+    if focal:
+        given = views.sigmoid()
+        right = given * wanted + (1 - given) * (1 - wanted)
+        losses = (1 - right) ** focal * losses
+    if weights is None:
+        return losses.mean()
+    return (losses * weights).sum() / (weights.sum() * len(logits))

@@ -15,8 +15,8 @@ from assay.data.manifest import select
 from assay.data.table import Table, concatenated
 from assay.errors import ManifestError
 from assay.learn.progress import Progress
-from assay.learn.rows import SECONDARY
-from assay.types import Sample
+from assay.learn.rows import FEWEST, SECONDARY
+from assay.types import Label, Sample
 
 
 def with_secondary(rows: Mapping[str, Table], secondary: Iterable[Sample], first: Table) -> dict[str, Table]:
@@ -49,6 +49,30 @@ def with_secondary(rows: Mapping[str, Table], secondary: Iterable[Sample], first
         )
     marked = mine.with_column("split", np.full(len(mine), "train")).with_column(SECONDARY, np.full(len(mine), "1"))
     return {**rows, "train": concatenated([rows["train"], marked])}
+
+
+def imbalanced(rows: Mapping[str, Table], ratio: float) -> dict[str, Table]:
+    """The rows, those of training with `ratio` fakes for every real: of the class that there is too much of, rows are
+    left out. Which ones follows from their names, so that all seeds leave out the same.
+
+    Raises:
+        ManifestError: fewer than `FEWEST` rows of a class would be left.
+    """
+    train = rows["train"]
+    classes = {label: np.flatnonzero(train.labels == label) for label in Label}
+    reals, fakes = len(classes[Label.REAL]), len(classes[Label.FAKE])
+    most = {Label.REAL: round(fakes / ratio), Label.FAKE: round(reals * ratio)}
+    names = np.array([hashlib.sha256(Path(place).name.encode()).hexdigest() for place in train.column("path")])
+    kept = []
+    for label, mine in classes.items():
+        count = min(len(mine), most[label])
+        if count < FEWEST:
+            raise ManifestError(
+                f"{ratio:g} fakes for every real would leave {count} {label.name.lower()} rows to train on; give "
+                "imbalance another value"
+            )
+        kept.append(mine[np.argsort(names[mine], kind="stable")[:count]])
+    return {**rows, "train": train[np.sort(np.concatenate(kept))]}
 
 
 def _identities(table: Table) -> set[str]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 
 from assay.errors import RecipeError, unknown
+from assay.image import augment
 from assay.image.align import Align
 from assay.image.alter import T
 from assay.image.augment import Augment
@@ -64,13 +66,14 @@ class Backbone(Part):
     """The network under a head.
 
     Args:
-        name: any timm model, or "trace_cnn" (`assay.learn.nn.trace`).
+        name: any timm model, "trace_cnn" (`assay.learn.nn.trace`) or "genconvit" (`assay.learn.nn.genconvit`).
         front: what the network is shown: "pixels"; "residual", the picture minus what its neighbours predict
             (three fixed high-pass filters a channel, `assay.learn.nn.front`); or "both".
         pretrained: weights by timm's name from its hub (asks the network) instead of random ones.
         weights: a local safetensors file in timm's naming instead.
         norm_eps: epsilon of every LayerNorm; None keeps the network's own (timm's ViTs have 1e-6, transformers' 1e-12).
-        fields: further keyword arguments of the network's constructor.
+        fields: further keyword arguments of the network's constructor. Of "genconvit" also "weights": safetensors files
+            for parts of it ("convnext", "swin"), by the part's name.
         lora: trains matrices beside its layers in place of the layers; None trains the network itself.
     """
 
@@ -361,12 +364,25 @@ class CrossEntropy(Part):
             rest.
         focal: gamma. A view weighs (1 - p) ** gamma, p the probability that the layer gives its class: what is known
             already counts for less (Lin et al., ICCV 2017; drift, *release*: 2). 0 weighs all alike.
+        weights: of a class, by its name; 1 where it is not named. A batch's loss is the weighted mean (herd: 1.85 on
+            real).
+        reconstruction: weight of the mean squared error of what a network draws of its pictures, for one that does
+            (GenConViT, *release*: 1 for net B).
+        kl: weight of the divergence of a variational network's latent (GenConViT's code has it, switched off).
     """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     views: int = pydantic.Field(1, ge=1, le=16)
     focal: float = pydantic.Field(0.0, ge=0)
     teacher: float = pydantic.Field(0.0, ge=0, le=1)
+    weights: dict[Literal["real", "fake"], Annotated[float, pydantic.Field(gt=0)]] = {}
+    reconstruction: float = pydantic.Field(0.0, ge=0)
+    kl: float = pydantic.Field(0.0, ge=0)
+
+    @property
+    def penalties(self) -> dict[str, float]:
+        """Weights of what the network itself is to keep small, by name; those that count."""
+        return {name: weight for name in ("reconstruction", "kl") if (weight := getattr(self, name))}
 
 
 def _loss(given: Any) -> str:
@@ -416,20 +432,29 @@ class Crops(Part):
 
 
 class Optimiser(Part):
-    """AdamW with linear warm-up and a cosine to zero.
+    """Steps along the gradient, and how long they are: by default AdamW with linear warm-up and a cosine to zero.
 
     Args:
+        kind: "adamw", or "sgd" with momentum.
         learning_rate: at its highest.
+        schedule: after warm-up, "cosine" falls to zero; "steps" multiplies by `factor` after every `every` epochs
+            (GenConViT).
         trunk: that of the network under the neck, or of its LoRA's matrices; the neck and the loss's layers keep
             `learning_rate`. None: the same for all. 0 freezes the network, its norms' statistics too.
         weight_decay: 0 makes it Adam.
+        momentum: of "sgd".
     """
 
+    kind: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = pydantic.Field(2e-3, gt=0)
     trunk: float | None = pydantic.Field(None, ge=0)
     weight_decay: float = pydantic.Field(2e-5, ge=0)
     warmup: float = pydantic.Field(5 / 150, ge=0, lt=1, description="share of all steps")
     clip: float = pydantic.Field(1.0, gt=0, description="largest norm of the gradient")
+    momentum: float = pydantic.Field(0.9, ge=0, lt=1)
+    schedule: Literal["cosine", "steps"] = "cosine"
+    every: int = pydantic.Field(5, ge=1)
+    factor: float = pydantic.Field(0.1, gt=0, le=1)
 
 
 class Tiles(Part):
@@ -448,13 +473,46 @@ class Tiles(Part):
     reduce_above: int | None = 1024
 
 
+AUGMENTATIONS: Mapping[str, Augment | Degrade | None] = {
+    "none": None,
+    "plain": augment.PLAIN,
+    "strong": augment.STRONG,
+    "dfcon": augment.DFCON,
+    "degrade": Degrade(),
+}
+"""What `Shown.augment` may be called: rotation and flips (herd), those with noise, light and colour (what herd leaves
+out), DFCon's, drift's degradation."""
+
+
+def _augmentation(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    if given not in AUGMENTATIONS:
+        raise ValueError(unknown("augmentation", given, AUGMENTATIONS))
+    return AUGMENTATIONS[given]
+
+
+class Lesson(Part):
+    """A part of a curriculum.
+
+    Args:
+        eyes: "masked" blackens the eyes of every face in training pictures (`assay.image.eyes`), and leaves pictures
+            without a face out; "shown" leaves them as they are.
+        share: of the stage's steps, against those of the other lessons.
+    """
+
+    eyes: Literal["shown", "masked"] = "shown"
+    share: float = pydantic.Field(1.0, gt=0)
+
+
 class Shown(Part):
     """How the pictures of a data set are held, and what a stream is shown of one.
 
     Args:
         source_power: a source with n pictures is drawn with weight n ** source_power: 1 draws pictures alike, 0
             sources alike.
-        augment: online augmentation of every view, before `alter`.
+        augment: online augmentation of every view, before `alter`: a pipeline, the degradation engine, or one of
+            `AUGMENTATIONS` by name.
         secondary_weight: what a picture of the secondary data set weighs against one of the first when batches are
             drawn.
         align: sends both classes through one codec, quality and size draw, so that neither is told by its file.
@@ -465,7 +523,7 @@ class Shown(Part):
 
     crops: Crops = Crops()
     alter: T = T()
-    augment: Augment | None = None
+    augment: Annotated[Augment | Degrade | None, pydantic.BeforeValidator(_augmentation)] = None
     align: Align | None = None
     degrade: Degrade | None = None
     decode: Literal["once", "always"] = "once"
@@ -479,7 +537,12 @@ class Descent(Shown):
 
     Args:
         stream: whose network.
-        pairs: reals in a batch, and as many fakes.
+        curriculum: what is shown first and what later, in order (herd). Each lesson begins with the best weights of the
+            one before, a new optimiser and the learning rate's schedule anew; what the last one leaves at its best is
+            kept. Empty: one lesson, with eyes.
+        sampling: "balanced" draws as many reals as fakes; "natural" draws them as they come, for a loss that can do
+            without pairs: a cross-entropy.
+        pairs: reals in a batch, and as many fakes; half of a batch where they come as they are.
         accumulate: parts that a batch goes through the network in, one after another, before the step: memory for one
             part, the gradient of all of them. A contrastive loss compares within a part alone, and so does batch
             normalisation.
@@ -491,6 +554,8 @@ class Descent(Shown):
     stream: str
     loss: Loss = InfoNCE()
     optimiser: Optimiser = Optimiser()
+    curriculum: tuple[Lesson, ...] = ()
+    sampling: Literal["balanced", "natural"] = "balanced"
     pairs: int = pydantic.Field(128, ge=2)
     accumulate: int = pydantic.Field(1, ge=1)
     steps: int = pydantic.Field(1700, ge=1)
@@ -501,7 +566,24 @@ class Descent(Shown):
     def _parts_have_pairs(self) -> Self:
         if self.pairs % self.accumulate:
             raise ValueError(f"{self.pairs} pairs cannot go through in {self.accumulate} equal parts")
+        if self.sampling == "natural" and not isinstance(self.loss, CrossEntropy):
+            raise ValueError("a contrastive loss compares reals with fakes; set sampling to balanced")
         return self
+
+    @property
+    def masks(self) -> bool:
+        """Whether some lesson masks eyes."""
+        return any(lesson.eyes == "masked" for lesson in self.curriculum)
+
+    def lessons(self, total: int) -> tuple[tuple[Lesson, int], ...]:
+        """Each lesson with the step that it ends before, of `total` steps; every one has a step at least, where there
+        are enough."""
+        lessons = self.curriculum or (Lesson(),)
+        whole, ends, done = sum(lesson.share for lesson in lessons), [], 0.0
+        for place, lesson in enumerate(lessons, 1):
+            done += lesson.share
+            ends.append(max(min(place, total), min(round(total * done / whole), total - len(lessons) + place)))
+        return tuple(zip(lessons, ends, strict=True))
 
 
 class Pretrain(Descent):
@@ -586,6 +668,8 @@ class Recipe(Part):
 
     Args:
         derive: derivations (`assay.data.derivations`) that training rows go through first, in order.
+        imbalance: fakes for every real among training rows; of the class that there is too much of, rows are left out,
+            the same ones each time. None keeps all.
         shared: streams over the same frozen network, with views of one size, have one copy of it, and run it once for
             all where their views are equal; else each has its own.
     """
@@ -593,6 +677,7 @@ class Recipe(Part):
     name: str
     summary: str
     derive: tuple[str, ...] = ()
+    imbalance: float | None = pydantic.Field(None, gt=0)
     shared: bool = True
     streams: tuple[Stream, ...] = pydantic.Field(min_length=1)
     stages: tuple[Stage, ...]

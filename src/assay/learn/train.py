@@ -59,9 +59,9 @@ from assay.learn.flow import Flow
 from assay.learn.hold import Memory, held, remember, rows_of
 from assay.learn.nn.backbones import Trunk
 from assay.learn.nn.network import joined, merge, network
-from assay.learn.prepare import derived, with_secondary
+from assay.learn.prepare import derived, imbalanced, with_secondary
 from assay.learn.pretrain import pretrained
-from assay.learn.recipe import Backbone, CrossEntropy, Descend, Fit, Recipe, Shown, Stream, Text
+from assay.learn.recipe import Backbone, CrossEntropy, Descend, Descent, Fit, Recipe, Shown, Stream, Text
 from assay.learn.recipe import Head as HeadRecipe
 from assay.learn.rows import FEWEST, described, labels_of, learning_rows
 from assay.learn.run import Run, claim
@@ -206,16 +206,20 @@ def train(
         if isinstance(source, Index):
             raise RecipeError("shards cannot have a secondary data set beside them; give a manifest")
         rows = with_secondary(rows, secondary, source)
+    if recipe.imbalance is not None and isinstance(source, Index):
+        raise RecipeError("rows of shards cannot be left out by their class; give a manifest, or set imbalance to null")
     if recipe.derive and isinstance(source, Index):
         raise RecipeError(
             f"shards cannot be derived from ({', '.join(recipe.derive)}); give a manifest, or set derive to []"
         )
+    if recipe.imbalance is not None:
+        rows = imbalanced(rows, recipe.imbalance)
     _check_taught(recipe, rows["train"])
     if claim(out, Run.of(recipe, rows, seed), resume=resume):
         console.print("the networks are trained already; heads are fitted anew", highlight=False)
     if recipe.derive:
         rows = derived(rows, recipe.derive, settings.cache, seed=seed, workers=workers)
-    if recipe.derive or secondary is not None:
+    if recipe.derive or secondary is not None or recipe.imbalance is not None:
         source = concatenated(list(rows.values()))
     if far:
         rows["tune"] = held(source, rows["tune"], "tune", settings.cache, seed=seed)
@@ -411,7 +415,13 @@ def _data(stream: Stream, part: Table, shown: Shown, settings: Settings) -> tupl
         ManifestError: a class has too few of them.
     """
     store = tiles.build(
-        part, shown.tiles, settings.cache, seed=settings.seed, workers=settings.machine.workers, view=stream.view
+        part,
+        shown.tiles,
+        settings.cache,
+        seed=settings.seed,
+        workers=settings.machine.workers,
+        view=stream.view,
+        eyes=isinstance(shown, Descent) and shown.masks,
     )
     memory = Memory(store.sha256, tuple(sample.origin for sample in part), store.phashes)
     there = store.shown

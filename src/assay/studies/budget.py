@@ -98,7 +98,9 @@ def seconds_a_step(
         if stage.decode == "always":
             batches = Flow(Table.of(rows), stage, stream.view, seed)
         else:
-            store = tiles.build(train, stage.tiles, cache, seed=seed, workers=workers, view=stream.view)
+            store = tiles.build(
+                train, stage.tiles, cache, seed=seed, workers=workers, view=stream.view, eyes=stage.masks
+            )
             shown = store.shown
             batches = Batches(store.of(shown), train[shown], stage, stream.view, seed)
         training = Training(stream, stage, machine, seed=seed, total=max(1, stage.steps * stage.epochs))

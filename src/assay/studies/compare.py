@@ -148,7 +148,7 @@ def figure(scores: Scores, statistic: metrics.Statistic, *, rounds: int = 1000, 
     def mean(labels: Labels, rows: npt.NDArray[np.intp]) -> float:
         return float(np.mean([statistic(labels, values[rows]) for values in scores.values]))
 
-    return Figure(_bootstrap(mean, scores, rounds, seed), each)
+    return Figure(drawn(mean, scores, rounds, seed), each)
 
 
 def share(scores: Scores, kept: npt.NDArray[np.bool_], *, rounds: int = 1000, seed: int = 0) -> Figure:
@@ -189,10 +189,10 @@ def paired(
         more = np.mean([statistic(labels, values[rows]) for values in theirs])
         return float(more - np.mean([statistic(labels, values[rows]) for values in first.values]))
 
-    return _bootstrap(difference, first, rounds, seed)
+    return drawn(difference, first, rounds, seed)
 
 
-def _bootstrap(
+def drawn(
     statistic: Callable[[Labels, npt.NDArray[np.intp]], float], scores: Scores, rounds: int, seed: int
 ) -> Interval:
     """`assay.metrics.bootstrap` of a statistic of (labels, numbers of rows), so that several scores of a row are drawn

@@ -15,7 +15,7 @@ from assay.learn.checks import CORRELATED, correlation
 from assay.measure.fairness import SMALL, Audit, Gap, audit
 from assay.metrics import Interval
 from assay.studies.block import NONE, Block
-from assay.studies.compare import Scores, Series, figure
+from assay.studies.compare import THRESHOLD, Scores, Series, accuracy, figure
 from assay.studies.conditions import CLEAN
 from assay.studies.run import Report
 
@@ -24,6 +24,8 @@ PROBED: Mapping[str, str] = {
     "entropy: nats; top tenth kept: by chance .1; centroid moved: share of the diagonal; in face …: share of the map, "
     "on pictures that show one",
     "skip": "test rows; time: processor seconds with streams left out over those with all, faces searched for anew",
+    "eyes": "Score-CAM on the shipped graph, of test pictures that show eyes; in eyes: share of the map inside the "
+    "boxes that training masks; over their area: that share against the boxes' share of the picture, 1 by chance",
     "attack": "share of the pictures rightly called before; the AUC of all",
 }
 """What a reader of a probe's table must know."""
@@ -140,6 +142,27 @@ def calibration(report: Report, scores: Mapping[Series, Scores], *, rounds: int 
         ("arm", "head", "condition", "calibration error", "reals fake at one half", "at its own threshold", "rows"),
         tuple(rows),
         note="expected calibration error of P(fake), these rows' share of fakes; intervals 95 %, ± over seeds",
+    )
+
+
+def f1(scores: Mapping[Series, Scores], *, rounds: int = 500) -> Block:
+    """F1 of each class and their mean, for whoever compares with a paper that does not say which it means."""
+    rows = []
+    for series, mine in scores.items():
+        statistics: tuple[metrics.Statistic, ...] = (
+            lambda labels, values: metrics.f1(labels, values, THRESHOLD, 1),
+            lambda labels, values: metrics.f1(labels, values, THRESHOLD, 0),
+            lambda labels, values: metrics.macro_f1(labels, values, THRESHOLD),
+            accuracy,
+        )
+        cells = [figure(mine, statistic, rounds=rounds) for statistic in statistics]
+        told = [_rate(cell.interval) + _spread(cell.spread) for cell in cells]
+        rows.append((series.arm, series.head, series.condition, *told, str(len(mine.labels))))
+    return Block(
+        "F1 at one half, %",
+        ("arm", "head", "condition", "of fakes", "of reals", "their mean", "accuracy", "rows"),
+        tuple(rows),
+        note="intervals 95 %, ± over seeds",
     )
 
 

@@ -196,7 +196,27 @@ def attack(folder: Path, tested: Table) -> Lines:
     return lines
 
 
-PROBES: Mapping[str, Callable[[Path, Table], Lines]] = {"attention": attention, "skip": skip, "attack": attack}
+def eyes(folder: Path, tested: Table) -> Lines:
+    """How much of each stream's map lies on the eyes, as they are masked in training, and how much that is against the
+    share of the picture that they take up."""
+    detector = assay.load(folder)
+    found: dict[tuple[str, str], list[float]] = {}
+    for pixels in _pictures(tested, LOOKED):
+        faces = mtcnn.look(pixels)
+        whole = attribution.shares(np.ones(pixels.shape[:2]), faces).eyes if faces else 0.0
+        for name, line in _shares(explain(detector, pixels, channels=CHANNELS), faces) if whole else ():
+            if math.isfinite(line["eyes"]):
+                found.setdefault((name, "in eyes"), []).append(line["eyes"])
+                found.setdefault((name, "over their area"), []).append(line["eyes"] / whole)
+    return _lines(found)
+
+
+PROBES: Mapping[str, Callable[[Path, Table], Lines]] = {
+    "attention": attention,
+    "skip": skip,
+    "attack": attack,
+    "eyes": eyes,
+}
 
 
 def probe(name: str) -> Callable[[Path, Table], Lines]:

@@ -3,7 +3,9 @@
 Accuracies in percent. Tables "seen" and "ablation" of CoDE (arXiv 2407.20337, its poster): the test set of D3, one
 real to four fakes, so that "overall" weighs fakes four times. Table "unseen": eleven generators that CoDE was not
 trained on; chance stands at 50 there (*inferred*: reals weigh as much as fakes). Table "validation" of DFCon
-(arXiv 2501.16704): the validation pictures of DFWild-Cup, 1,548 real and 1,524 fake.
+(arXiv 2501.16704): the validation pictures of DFWild-Cup, 1,548 real and 1,524 fake. Table "celeb-df" of the masked-eye
+study (arXiv 2410.05466) and of GenConViT (arXiv 2307.07036): Celeb-DF v2; which clips, and of which class the F1 is,
+the former does not say.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ PICTURES = MappingProxyType(
         "ablation": "D3, one real to four fakes",
         "unseen": "eleven generators",
         "validation": "the validation set of DFWild-Cup",
+        "celeb-df": "Celeb-DF v2, which clips is not said",
     }
 )
 """What the figures of a table were taken on."""

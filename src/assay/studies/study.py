@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, Literal
 
 from assay.errors import RecipeError, unknown
@@ -46,6 +46,7 @@ class Arm:
         weights: the name under which a weights file must be given; empty where the arm needs none. Without its file
             an arm is not run: random weights are never shown as a result.
         paper: the model of `published.csv` that it repeats; empty where the paper has no such row.
+        factors: those of the study's `factors` that it has.
         without: the value of the study's `leave` column that it is not trained on; empty: trained on all.
         whole: the arm that it is a copy of, where it is one that leaves something out.
         teacher: the arm whose run of the same seed says P(fake) of every training picture first, and whose first view
@@ -59,6 +60,7 @@ class Arm:
     frozen: bool = False
     weights: str = ""
     paper: str = ""
+    factors: tuple[str, ...] = ()
     without: str = ""
     whole: str = ""
     teacher: str = ""
@@ -75,7 +77,10 @@ class Arm:
             RecipeError: the file that it needs is not given, or a field does not exist.
         """
         recipe = find(self.base, size) if isinstance(self.base, str) else self.base
-        changes = {place: value(recipe) if callable(value) else value for place, value in self.changes.items()}
+        # Not whatever is callable: an augmentation is, and is a value.
+        changes = {
+            place: value(recipe) if isinstance(value, FunctionType) else value for place, value in self.changes.items()
+        }
         recipe = recipe.set(**changes)
         if self.weights:
             if self.weights not in weights:
@@ -116,6 +121,8 @@ class Study:
         embedding: also look at the embeddings of test rows (`assay.measure.overview`).
         calibration: also tell how far scores are probabilities, and the false-positive rates.
         probes: what else is looked at (`assay.studies.probes`), on each bundle.
+        f1: also tell F1 of both classes and their mean.
+        factors: what arms have or lack, in all combinations; the effect of each over the others is told.
         fairness: also compare rates of error between the values of `by`, at the detector's own threshold.
         by: the column that figures are broken down by.
         figure: "points" (a line for each arm), "curve" (conditions along the axis) or "parameters" (of each arm's
@@ -136,6 +143,8 @@ class Study:
     embedding: bool = False
     calibration: bool = False
     probes: tuple[str, ...] = ()
+    f1: bool = False
+    factors: tuple[str, ...] = ()
     fairness: bool = False
     by: str = "generator"
     figure: Literal["points", "curve", "parameters"] = "points"

@@ -15,7 +15,7 @@ import numpy as np
 from assay import metrics
 from assay.measure.fairness import Audit
 from assay.metrics import Interval
-from assay.studies import looks, published
+from assay.studies import factors, looks, published
 from assay.studies.block import NONE, Block
 from assay.studies.compare import Figure, Scores, Series, accuracy, balanced, figure, figures, paired, scores_of
 from assay.studies.conditions import TRANSFORMS, WORDS
@@ -159,6 +159,10 @@ def blocks(tables: Tables) -> Iterator[Block]:
         yield _differences(tables)
     if (shared := looks.errors(tables.report, tables.scores)) is not None:
         yield shared
+    if study.f1:
+        yield looks.f1(tables.scores)
+    if study.factors:
+        yield from factors.effects(study, tables.scores)
     if study.calibration:
         yield looks.calibration(tables.report, tables.scores)
     yield from looks.probes(tables.report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,23 @@ from torch import Tensor, nn
 
 from assay.errors import RecipeError, unknown
 from assay.learn.nn.front import Front
+from assay.learn.nn.genconvit import GenConViT
 from assay.learn.nn.trace import TraceCNN
 from assay.learn.recipe import Backbone
 
-OURS = {"trace_cnn": TraceCNN}
+Made = Callable[[int, int, bool, Mapping[str, Any]], nn.Module]
+"""From input channels, side of a view in px, whether weights come from timm's hub, and further fields, to a network."""
+
+OURS: Mapping[str, Made] = {
+    "trace_cnn": lambda channels, size, hub, fields: TraceCNN(channels, **fields),
+    "genconvit": lambda channels, size, hub, fields: GenConViT(channels, size, pretrained=hub, **fields),
+}
 
 READABLE = (VisionTransformer, Eva)
 """Networks whose last block attends over all tokens, the class token among them."""
+
+PARTS = "weights"
+"""The field of a network of ours whose value is a mapping from parts of it to safetensors files, in timm's naming."""
 
 _CLASSIFIERS = ("head.", "fc.", "classifier.")
 
@@ -70,6 +80,11 @@ class Trunk(nn.Module):
         height, width = self.network.patch_embed.dynamic_feat_size((x.shape[2], x.shape[3]))
         return features[:, prefix:].transpose(1, 2).reshape(-1, features.shape[2], height, width)
 
+    def penalties(self) -> dict[str, Tensor]:
+        """What the network itself is to keep small, by name, as of its last pass in training; empty for most."""
+        found: dict[str, Tensor] = getattr(self.network, "penalties", {})
+        return found
+
     def forward(self, x: Tensor) -> Tensor:
         return self.embed(self.features(x), x)
 
@@ -85,24 +100,29 @@ def build(backbone: Backbone, size: int) -> Trunk:
             features make no map, or its weights do not fit or cannot be had (the message says how to get them).
     """
     front = Front(backbone.front)
-    if backbone.name in OURS:
-        network: Any = OURS[backbone.name](in_chans=front.channels, **backbone.fields)
-        dim = network.num_features
-    else:
-        if not timm.is_model(backbone.name):
-            raise RecipeError(unknown("network", backbone.name, [*timm.list_models(), *OURS]))
-        fields: dict[str, Any] = {"in_chans": front.channels, "num_classes": 0} | backbone.fields
-        fields = _sized(backbone.name, size) | fields
-        try:
-            hub = backbone.pretrained and not backbone.weights
+    hub = backbone.pretrained and not backbone.weights
+    ours = backbone.name in OURS
+    if not ours and not timm.is_model(backbone.name):
+        raise RecipeError(unknown("network", backbone.name, [*timm.list_models(), *OURS]))
+    fields = dict(backbone.fields)
+    parts: Mapping[str, str] = fields.pop(PARTS, {}) if ours else {}
+    try:
+        if ours:
+            network: Any = OURS[backbone.name](front.channels, size, hub, fields)
+        else:
+            fields = {"in_chans": front.channels, "num_classes": 0} | _sized(backbone.name, size) | fields
             network = timm.create_model(backbone.name, pretrained=hub, **fields)
-        except (AssertionError, LookupError, OSError, RuntimeError, TypeError) as error:
-            raise RecipeError(
-                f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
-                "and set backbone.weights to its path"
-            ) from error
-        _check_size(network, backbone.name, size)
-        dim = _embedding_length(network, backbone.name, front.channels, size)
+    except (AssertionError, LookupError, OSError, RuntimeError, TypeError) as error:
+        raise RecipeError(
+            f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
+            "and set backbone.weights to its path"
+        ) from error
+    _check_size(network, backbone.name, size)
+    dim = _embedding_length(network, backbone.name, front.channels, size)
+    for part, path in parts.items():
+        if not hasattr(network, part):
+            raise RecipeError(unknown(f"part of {backbone.name}", part, [name for name, _ in network.named_children()]))
+        load(getattr(network, part), _read(Path(path), part), part, path)
     if backbone.norm_eps is not None:
         for module in network.modules():
             if isinstance(module, nn.LayerNorm):

@@ -3,11 +3,11 @@
     python bench/giant.py [--form paper] [--size giant] [--threads 2] [--precision int8 …] [--out FOLDER] [--json FILE]
 
 "paper" is drift's one frozen DINOv2 under three necks; "release" its fusion stream, the largest: LoRA on DINOv2, CLIP
-ViT-L beside; "herd" GenConViT's two nets. Nothing is learnt, so scores mean nothing; what is measured is that it holds together, and what it costs:
-seconds and memory of a step, bytes at each precision, seconds to load and to judge a picture, by the vote and by each
-stream alone, with one run for streams that see the same and with a run for each. Making and judging have a
-process each, and so a peak of memory each. The exit status is 1 where an exported network differs from torch by more
-than its precision may.
+ViT-L beside; "herd" GenConViT's two nets. Nothing is learnt, so scores mean nothing; what is measured is that it holds
+together, and what it costs: seconds and memory of a step, bytes at each precision, seconds to load and to judge a
+picture, by the vote and by each stream alone, with one run for streams that see the same and with a run for each.
+Making and judging have a process each, and so a peak of memory each. The exit status is 1 where an exported network
+differs from torch by more than its precision may.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def made(form: str, size: str, folder: Path, precisions: list[Precision]) -> dic
         parts.append(merge(training.trunk))
         del training
     # Streams over one network are exported together, others each for itself.
-    runs = (
+    runs: dict[str, tuple[Trunk, list[Stream]]] = (
         {"drift": (joined(parts), chosen)}
         if form == "paper"
         else {stream.name: (part, [stream]) for stream, part in zip(chosen, parts, strict=True)}

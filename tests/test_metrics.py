@@ -251,3 +251,19 @@ def test_arrays_that_do_not_fit_are_refused(labels: object, scores: object, mess
 def test_the_bootstrap_refuses_clusters_of_another_length() -> None:
     with pytest.raises(ValueError, match="1 clusters for 2 rows"):
         metrics.bootstrap(metrics.auc, [0, 1], [0.1, 0.2], clusters=["a"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_f1_of_both_classes_equals_scikit_learns(seed: int) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    labels, scores = (rng.random(60) < 0.2).astype(np.int8), rng.random(60)
+    called = (scores >= 0.5).astype(int)
+    assert metrics.f1(labels, scores, 0.5) == pytest.approx(sklearn.f1_score(labels, called))
+    assert metrics.f1(labels, scores, 0.5, 0) == pytest.approx(sklearn.f1_score(labels, called, pos_label=0))
+    assert metrics.macro_f1(labels, scores, 0.5) == pytest.approx(sklearn.f1_score(labels, called, average="macro"))
+
+
+def test_f1_of_a_class_that_is_neither_there_nor_called_is_nan() -> None:
+    assert math.isnan(metrics.f1([0, 0], [0.1, 0.2], 0.5))
+    assert metrics.f1([0, 0], [0.1, 0.7], 0.5) == 0

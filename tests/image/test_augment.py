@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from assay.errors import RecipeError
-from assay.image.augment import DFCON, OPERATIONS, Augment, Bounds, Transform
+from assay.image.augment import DFCON, OPERATIONS, PLAIN, STRONG, Augment, Bounds, OneOf, Transform
 from assay.settings import replaced
 from assay.types import Pixels
 
@@ -90,6 +90,8 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     *(("Downscale", fixed(scale_range=scale), 0) for scale in (0.25, 0.4, 0.77)),
     ("Sharpen", fixed(alpha=0.3, lightness=0.8), 1),
     ("Sharpen", fixed(alpha=1.0, lightness=1.0), 1),
+    ("Emboss", fixed(alpha=0.3, strength=0.6), 1),
+    ("Emboss", fixed(alpha=1.0, strength=0.2), 1),
 ]
 """Transforms whose parameters define the pixels, and by how many grey levels a value may differ from Albumentations'.
 
@@ -306,7 +308,9 @@ def test_any_pipeline_takes_any_size(height: int, width: int, seed: int) -> None
     "kind", sorted(set(OPERATIONS) - {"CoarseDropout", "Affine", "Downscale", "ImageCompression", "ISONoise"})
 )
 def test_every_transform_changes_the_photo(kind: str) -> None:
-    assert (one(kind)(PHOTO, np.random.default_rng(3)) != PHOTO).any()
+    # One turn in four is none.
+    changed = [one(kind)(PHOTO, np.random.default_rng(seed)) for seed in range(3, 6)]
+    assert any((each != PHOTO).any() for each in changed)
 
 
 def test_grey_stays_grey_whatever_its_hue_is_moved_by() -> None:
@@ -421,3 +425,63 @@ def test_the_pipeline_for_dfcon_is_fast() -> None:
     for _ in range(300):
         DFCON(picture, rng)
     assert (time.process_time() - start) / 300 < 0.007
+
+
+def test_quarter_turns_and_transposing_are_those_of_a_square_and_keep_the_shape_of_others() -> None:
+    square = HALF[:128, :128]
+    turned = [one("RandomRotate90")(square, np.random.default_rng(seed)) for seed in range(24)]
+    found = {next(k for k in range(4) if np.array_equal(each, np.rot90(square, k))) for each in turned}
+    assert found == {0, 1, 2, 3}
+    np.testing.assert_array_equal(one("Transpose")(square, np.random.default_rng(0)), square.transpose(1, 0, 2))
+    half = np.rot90(PHOTO, 2)
+    np.testing.assert_array_equal(one("Transpose")(PHOTO, np.random.default_rng(0)), half)
+    for seed in range(12):
+        each = one("RandomRotate90")(PHOTO, np.random.default_rng(seed))
+        assert np.array_equal(each, PHOTO) or np.array_equal(each, half)
+
+
+def test_one_of_several_happens_by_its_share() -> None:
+    step = OneOf((Transform("ToGray", 0.75), Transform("VerticalFlip", 0.25)), 0.4)
+    pipeline, rng = Augment((step,)), np.random.default_rng(0)
+    drawn = [[operation.name for operation, _ in pipeline.draw(rng)] for _ in range(2000)]
+    assert all(len(each) <= 1 for each in drawn)
+    count = sum(map(len, drawn))
+    assert count / 2000 == near(0.4, 2000)
+    assert sum(each == ["ToGray"] for each in drawn) / count == near(0.75, count)
+    for wrong in ({"one_of": (), "p": 0.5}, {"one_of": (Transform("ToGray", 0.0),)}, {"one_of": step.one_of, "p": 2}):
+        with pytest.raises(RecipeError, match="OneOf"):
+            OneOf(**wrong)
+
+
+def test_a_pipeline_may_be_left_out_as_a_whole() -> None:
+    pipeline, rng = Augment((Transform("ToGray", 1.0), Transform("VerticalFlip", 1.0)), 0.7), np.random.default_rng(0)
+    counts = [len(pipeline.draw(rng)) for _ in range(2000)]
+    assert set(counts) == {0, 2}
+    assert np.mean(counts) / 2 == near(0.7, 2000)
+    with pytest.raises(RecipeError, match="p -1 of a pipeline"):
+        Augment((), -1)
+
+
+def test_herds_pipeline_moves_pixels_and_genconvits_changes_them_too() -> None:
+    places = {"RandomRotate90", "Transpose", "HorizontalFlip", "VerticalFlip", "ShiftScaleRotate"}
+
+    def named(pipeline: Augment) -> set[str]:
+        steps = [step.one_of if isinstance(step, OneOf) else (step,) for step in pipeline.transforms]
+        return {transform.kind for step in steps for transform in step}
+
+    assert named(PLAIN) == places
+    more = {"GaussNoise", "CLAHE", "Sharpen", "Emboss", "RandomBrightnessContrast", "HueSaturationValue"}
+    assert named(STRONG) == places | more
+    assert PLAIN.p == STRONG.p == 0.9
+    # Where nothing is resampled, no new colour comes in.
+    square, rng = HALF[:128, :128], np.random.default_rng(2)
+    flips = Augment(tuple(step for step in PLAIN.transforms if step.kind != "ShiftScaleRotate"))  # type: ignore[union-attr]
+    for _ in range(10):
+        made = flips(square, rng)
+        np.testing.assert_array_equal(np.sort(made.reshape(-1, 3), axis=0), np.sort(square.reshape(-1, 3), axis=0))
+
+
+@pytest.mark.parametrize("pipeline", [PLAIN, STRONG], ids=["plain", "strong"])
+def test_pipelines_with_choices_go_through_json(pipeline: Augment) -> None:
+    adapter = pydantic.TypeAdapter(Augment)
+    assert adapter.validate_json(adapter.dump_json(pipeline)) == pipeline

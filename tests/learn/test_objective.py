@@ -164,3 +164,29 @@ def test_a_logit_beyond_all_doubt_gives_the_focal_loss_no_fault() -> None:
     assert loss.item() == pytest.approx(100.0)
     assert rows.grad is not None
     assert rows.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("weights", [{"real": 1.85}, {"fake": 3.0}, {"real": 2.0, "fake": 0.5}])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_classes_weigh_by_their_names_as_in_torchs_cross_entropy(weights: dict[Any, float], mixed: bool) -> None:
+    methods = [3, -1, -1, 9, -1, 3, 9, 3] if mixed else None
+    loss, views = made(CrossEntropy(views=2, weights=weights)), embeddings(2)
+    labels = torch.tensor([float(m >= 0) for m in methods]) if methods else LABELS
+    logits = torch.cat([loss.layer(x)[:, 0] for x in views.values()])
+    # Two classes, real 0 and fake 1, by a layer of two outputs.
+    two = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    by_index = torch.tensor([weights.get("real", 1.0), weights.get("fake", 1.0)])
+    expected = functional.cross_entropy(two, labels.repeat(2).long(), weight=by_index)
+    assert loss(views, batch(methods), CHANCE).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert made(CrossEntropy(views=2))(views, batch(methods), CHANCE).item() != pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_a_class_that_does_not_exist_has_no_weight() -> None:
+    with pytest.raises(ValueError, match="real"):
+        CrossEntropy(weights={"0": 1.85})  # type: ignore[dict-item]
+
+
+def test_what_a_network_is_to_keep_small_counts_where_it_weighs() -> None:
+    assert CrossEntropy(reconstruction=1.0).penalties == {"reconstruction": 1.0}
+    assert CrossEntropy(kl=0.5, reconstruction=2.0).penalties == {"reconstruction": 2.0, "kl": 0.5}
+    assert CrossEntropy().penalties == {}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from assay.data.table import Table
 from assay.errors import ManifestError, RecipeError
-from assay.learn.prepare import derived, with_secondary
+from assay.learn.prepare import derived, imbalanced, with_secondary
 from assay.learn.rows import learning_rows
 from assay.types import Label, Sample
 
@@ -147,3 +147,30 @@ def test_without_derivations_rows_stay_as_they_are(samples: list[Sample], tmp_pa
 def test_a_derivation_that_does_not_exist_is_named(samples: list[Sample], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="'augmant'; did you mean augment"):
         derived(learning_rows(samples), ("augmant",), tmp_path, seed=0, workers=0)
+
+
+def rows_of(reals: int, fakes: int) -> dict[str, Table]:
+    samples = [Sample(f"r{n}.png", Label.REAL, split="train") for n in range(reals)]
+    samples += [Sample(f"f{n}.png", Label.FAKE, "g", split="train") for n in range(fakes)]
+    tune = [Sample("t0.png", Label.REAL, split="tune"), Sample("t1.png", Label.FAKE, "g", split="tune")]
+    return {"train": Table.of(samples), "tune": Table.of(tune)}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "reals", "fakes"), [(1.0, 20, 20), (2.0, 20, 40), (10.0, 4, 40), (20.0, 2, 40), (0.5, 20, 10)]
+)
+def test_training_rows_have_as_many_fakes_for_a_real_as_asked(ratio: float, reals: int, fakes: int) -> None:
+    rows = rows_of(20, 40)
+    found = imbalanced(rows, ratio)
+    labels = found["train"].labels
+    assert (int((labels == 0).sum()), int((labels == 1).sum())) == (reals, fakes)
+    assert found["tune"] is rows["tune"]
+    kept = set(found["train"].column("path").tolist())
+    # The same ones wherever they lie and however many others there are.
+    again = imbalanced({**rows, "train": rows["train"][np.arange(60)[::-1]]}, ratio)
+    assert set(again["train"].column("path").tolist()) == kept
+
+
+def test_a_ratio_that_leaves_a_class_empty_is_refused() -> None:
+    with pytest.raises(ManifestError, match="would leave 1 real rows"):
+        imbalanced(rows_of(20, 40), 40.0)

@@ -175,7 +175,8 @@ class GenConViT(nn.Module):
             if divergence is not None:
                 self.penalties["kl"] = divergence
         both = self._maps(torch.cat([drawing, x]))
-        return torch.cat(both.chunk(2), dim=1)
+        # Not in two chunks: an export would take their size for a fixed one.
+        return torch.cat([both[: x.shape[0]], both[x.shape[0] :]], dim=1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
         """Maps to what the judging layer sees, (n, hidden)."""

@@ -2,9 +2,10 @@
 
     python bench/studies.py MANIFEST OUT [--recipe code24] [--together 2] [--only code24-heads …]
 
-MANIFEST is the one that bench/gather.py writes. OUT gets manifest.csv, a folder for each study, and what the studies
-share: decoded pictures and trained runs. Run again, it goes on where it was stopped. At its end RECIPE.md has the
-figures of all of them, which the docs are written from; each study's folder has the whole tables.
+MANIFEST is the one that bench/gather.py writes; for herd24, that of bench/herd_rows.py. OUT gets manifest.csv, a folder
+for each study, and what the studies share: decoded pictures and trained runs. Run again, it goes on where it was
+stopped. At its end RECIPE.md has the figures of all of them, which the docs are written from; each study's folder has
+the whole tables.
 
 The studies run side by side, one thread each. Every arm of a study is given the same number of views, or the same
 processor time where networks or views differ. The networks are small variants of the recipes: CoDE's ViT-Tiny at 224 px
@@ -104,6 +105,14 @@ DRIFT: dict[str, Any] = {"base": "drift26", "views": 25_920}
 SHORT = ("--set", "pretrain.steps=50")
 """200 steps of contrastive training for the network that the streams share."""
 
+HERD: dict[str, Any] = {"base": "herd24:autoencoder", "views": 7_680, "by": "kind"}
+"""240 steps of net A, 16 pairs."""
+
+CROPS = ("--set", "autoencoder.view.fallback=true", "--set", "descend.pairs=16")
+"""Rows are crops of faces (bench/herd_rows.py): one in which no face is found again is judged as it is."""
+
+BOTH = ("--set", "variational.view.fallback=true")
+
 PLANS: dict[str, tuple[Job, ...]] = {
     "code24": (
         Job("code24-ablation", 3, RATE),
@@ -136,6 +145,15 @@ PLANS: dict[str, tuple[Job, ...]] = {
         Job("drift26-attention", 1, SHORT, **DRIFT),
         Job("drift26-attack", 1, SHORT, **DRIFT),
         Job("drift26-forms", 1, SHORT, **DRIFT),
+    ),
+    "herd24": (
+        Job("herd24-ablation", 3, (*CROPS, "--minutes", "3"), **HERD | {"views": 0}),
+        Job("herd24-eyes", 1, CROPS, **HERD),
+        Job("herd24-hybrid", 1, (*CROPS, "--minutes", "2"), **HERD | {"views": 0}),
+        Job("herd24-augmentation", 1, CROPS, **HERD),
+        Job("herd24-imbalance", 1, CROPS, **HERD),
+        Job("herd24-transfer", 1, CROPS, **HERD),
+        Job("herd24-nets", 1, (*CROPS, *BOTH), **HERD | {"base": "herd24", "views": 15_360}),
     ),
 }
 """Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""

@@ -18,6 +18,7 @@ from assay.errors import ManifestError
 from assay.image import mtcnn
 from assay.image.cut import cut
 from assay.image.decode import decode
+from assay.image.eyes import boxes_of_centres, mask
 from assay.image.faces import Face, crop_box, shrunk
 from assay.image.fingerprint import perceptual_hash
 from assay.image.view import View
@@ -329,6 +330,48 @@ def test_a_picture_stands_in_for_its_faces_where_the_view_says_so(
     fallen = build(pictures, tmp_path / "tiles", view=FACES.model_copy(update={"fallback": True}))
     assert [fallen.count(row) for row in range(3)] == [1, 2, 1]
     assert np.array_equal(fallen.tile(2, 0), np.asarray(shrunk(decode(pictures[2].place).pixels, 64)))
+
+
+@pytest.mark.parametrize("view", [FACES, WHOLE], ids=["faces", "whole"])
+def test_the_eyes_of_every_face_in_a_tile_are_noted_in_its_px(
+    view: View, pictures: list[Sample], tmp_path: Path, faces: dict[int, tuple[Face, ...]]
+) -> None:
+    store = build(pictures, tmp_path, Tiles(side=64, each=1), view=view, eyes=True)
+    assert len(store.eyes) == len(store.places)
+    for row, sample in enumerate(pictures):
+        pixels = decode(sample.place).pixels
+        height, width = pixels.shape[:2]
+        found = faces[height]
+        for which, square in enumerate(view.boxes(width, height, found)):
+            tile = store.tile(row, which)
+            scale = tile.shape[1] / square.width
+            expected = []
+            for eye in (eye for face in found for eye in boxes_of_centres(face)):
+                if min(eye.right, square.right) > max(eye.left, square.left) and min(eye.bottom, square.bottom) > max(
+                    eye.top, square.top
+                ):
+                    expected.append([eye.left - square.left, eye.top - square.top])
+            noted = store.eyes_in(row, which)
+            assert len(noted) == len(expected)
+            for box, (left, top) in zip(noted, expected, strict=True):
+                assert box.left == pytest.approx(scale * left, abs=2)
+                assert box.top == pytest.approx(scale * top, abs=2)
+            masked = mask(tile, noted)
+            assert bool((masked == 0).all(axis=-1).any()) == bool(expected)
+    assert store.with_eyes.tolist() == [
+        row for row, sample in enumerate(pictures) if faces[decode(sample.place).pixels.shape[0]]
+    ]
+    part = store.of(np.array([2, 0]))
+    assert part.eyes_in(1, 0) == store.eyes_in(0, 0)
+
+
+def test_a_store_with_eyes_is_another_than_one_without(
+    pictures: list[Sample], tmp_path: Path, faces: dict[int, tuple[Face, ...]]
+) -> None:
+    stores = [build(pictures, tmp_path, Tiles(side=64, each=1), view=WHOLE, eyes=eyes) for eyes in (False, True)]
+    assert stores[0].file != stores[1].file
+    assert stores[0].eyes == ()
+    assert build(pictures, tmp_path, Tiles(side=64, each=1), view=WHOLE).file == stores[0].file
 
 
 # ── what a stream that judges faces learns from ──────────────────────────────────────────────────────────────────────

@@ -105,13 +105,18 @@ DRIFT: dict[str, Any] = {"base": "drift26", "views": 25_920}
 SHORT = ("--set", "pretrain.steps=50")
 """200 steps of contrastive training for the network that the streams share."""
 
-HERD: dict[str, Any] = {"base": "herd24:autoencoder", "views": 7_680, "by": "kind"}
-"""240 steps of net A, 16 pairs."""
+HERD: dict[str, Any] = {"base": "herd24:autoencoder", "views": 2_880, "by": "kind"}
+"""90 steps of net A, 16 pairs, after the 900 that all arms begin with."""
 
-CROPS = ("--set", "autoencoder.view.fallback=true", "--set", "descend.pairs=16")
+CROPS = ("--set", "autoencoder.view.fallback=true")
 """Rows are crops of faces (bench/herd_rows.py): one in which no face is found again is judged as it is."""
 
 BOTH = ("--set", "variational.view.fallback=true")
+
+FEWER = ("--set", "pretrain.steps=50")
+"""300 steps before the lessons, where arms have networks of their own."""
+
+RATIOS = arms("1-none", *(f"{ratio}-{way}" for ratio in (10, 20) for way in ("none", "weight", "sampling")))
 
 PLANS: dict[str, tuple[Job, ...]] = {
     "code24": (
@@ -147,13 +152,13 @@ PLANS: dict[str, tuple[Job, ...]] = {
         Job("drift26-forms", 1, SHORT, **DRIFT),
     ),
     "herd24": (
-        Job("herd24-ablation", 3, (*CROPS, "--minutes", "3"), **HERD | {"views": 0}),
+        Job("herd24-ablation", 3, (*CROPS, "--minutes", "0.6"), **HERD | {"views": 0}),
         Job("herd24-eyes", 1, CROPS, **HERD),
-        Job("herd24-hybrid", 1, (*CROPS, "--minutes", "2"), **HERD | {"views": 0}),
         Job("herd24-augmentation", 1, CROPS, **HERD),
-        Job("herd24-imbalance", 1, CROPS, **HERD),
+        Job("herd24-imbalance", 1, (*CROPS, *RATIOS), **HERD),
         Job("herd24-transfer", 1, CROPS, **HERD),
-        Job("herd24-nets", 1, (*CROPS, *BOTH), **HERD | {"base": "herd24", "views": 15_360}),
+        Job("herd24-hybrid", 1, (*CROPS, *FEWER, "--minutes", "0.6"), **HERD | {"views": 0}),
+        Job("herd24-nets", 1, (*CROPS, *BOTH, *FEWER), **HERD | {"base": "herd24", "views": 5_760}),
     ),
 }
 """Of each recipe. The students of dfcon25-distill are left to `assay distill`: their teacher takes longest to judge."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -184,6 +185,37 @@ def test_frames_of_an_animation_are_as_many_as_asked_for(here: Path, flat: Calla
     assert len(line["frames"]) == 3
 
 
+def filmed(name: str, *levels: int) -> None:
+    """A video, half a second a frame."""
+    av = pytest.importorskip("av")
+    with av.open(name, "w") as file:
+        stream = file.add_stream("rawvideo", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 80, 64, "bgr24"
+        for number, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 80, 3), level, np.uint8), format="bgr24")
+            frame.pts = number
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+
+
+def test_a_video_is_judged_as_often_as_asked_for_and_told_over_time(here: Path) -> None:
+    filmed("a.avi", *range(10, 250, 10))
+    [line] = lines(scan("a.avi", "--every", "2.5", "--json", code=0).stdout)
+    assert [frame["time"] for frame in line["frames"]] == [0.0, 2.5, 5.0, 7.5, 10.0]
+    assert set(line["consistency"]) == {"deviation", "change"}
+    assert len(lines(scan("a.avi", "--json", code=0).stdout)[0]["frames"]) == 15
+    assert len(lines(scan("a.avi", "--frames", "20", "--json", code=0).stdout)[0]["frames"]) == 20
+    _, row, course = scan("a.avi", "--every", "2.5", code=0).stdout.splitlines()
+    assert row.split()[2] == "a.avi"
+    assert re.fullmatch(r" +0\.00 s \S{5} 10\.00 s, lowest 0\.00, highest 1\.00", course)
+
+
+def test_the_limit_on_bytes_holds_for_videos_where_it_is_asked_for(here: Path) -> None:
+    filmed("a.avi", 10, 20)
+    [line] = lines(scan("a.avi", "--max-bytes", "1k", "--json", code=1).stdout)
+    assert line["error"]["kind"] == "too_many_bytes"
+
+
 def test_an_empty_folder_is_said_to_be_empty(here: Path) -> None:
     Path("empty").mkdir()
     result = scan("empty", code=0)
@@ -200,6 +232,8 @@ def test_quiet_leaves_standard_error_empty(photos: Path) -> None:
     [
         (["photos", "--json", "--csv"], "choose one"),
         (["photos", "--fresh"], "needs --out"),
+        (["photos", "--frames", "3", "--every", "1"], "choose one"),
+        (["photos", "--every", "0"], "--every"),
         (["photos", "--out", "r.txt"], "end the name in .jsonl or .csv"),
         (["photos", "--out", "r.csv", "--json"], "does not go with"),
         (["photos", "--out", "none/r.csv"], "make it first"),

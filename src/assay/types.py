@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,8 +156,69 @@ class StreamScore:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Glimpse:
+    """One face in one frame of a clip.
+
+    Args:
+        frame: the frame's number, counted from 0.
+        time: its seconds since the first frame; None where the clip has no times.
+        box: around the face, in px of the frame.
+        score: P(fake) of this face alone, in [0, 1].
+    """
+
+    frame: int
+    time: float | None
+    box: Box
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        box = self.box
+        told: dict[str, Any] = {"frame": self.frame} if self.time is None else {"frame": self.frame, "time": self.time}
+        return told | {"box": [box.left, box.top, box.right, box.bottom], "score": self.score}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Track:
+    """One person's face through a clip, as far as it could be followed (`assay.judge.tracks`).
+
+    Args:
+        number: counted from 1 in the order in which tracks begin.
+        faces: the face in each judged frame that shows it, at least one, in the frames' order.
+        score: P(fake) in [0, 1] of all of them together.
+        verdict: the word that this score alone would get.
+        deviation: standard deviation of the faces' scores.
+        counts: whether it has a say in the clip's verdict.
+    """
+
+    number: int
+    faces: tuple[Glimpse, ...]
+    score: float
+    verdict: Ruling
+    deviation: float
+    counts: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "track": self.number,
+            "score": self.score,
+            "verdict": str(self.verdict),
+            "counts": self.counts,
+            "consistency": consistency([face.score for face in self.faces]),
+            "faces": [face.to_dict() for face in self.faces],
+        }
+
+
+def consistency(scores: Sequence[float]) -> dict[str, float]:
+    """How steady scores are over time, at least one: "deviation", their standard deviation, and "change", the mean
+    absolute change from one to the next (0 where there is one alone)."""
+    steps = np.abs(np.diff(scores))
+    change = float(steps.mean()) if len(steps) else 0.0
+    return {"deviation": round(float(np.std(scores)), 6), "change": round(change, 6)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a detector says of one picture.
+    """What a detector says of one picture or clip.
 
     Args:
         verdict: fake, real or uncertain.
@@ -171,7 +232,10 @@ class Verdict:
         detector: name, version and sha256 of the bundle.
         input: what was judged: a path, or "<bytes>", "<image>", "<array>".
         sha256, width, height: of the input.
-        frames: (frame number, score) of each judged frame where the input has several.
+        frames: (frame number, score) of each judged frame where the input has several. A frame in which no stream has
+            anything to judge is left out.
+        times: seconds of each of `frames` since the first frame of the clip; empty where they are not known.
+        tracks: the faces that streams of faces judged, followed through the clip; empty for stills.
     """
 
     verdict: Ruling
@@ -187,6 +251,8 @@ class Verdict:
     width: int
     height: int
     frames: tuple[tuple[int, float], ...] = ()
+    times: tuple[float, ...] = ()
+    tracks: tuple[Track, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready object. Keys stay from version to version; more may be added."""
@@ -206,6 +272,11 @@ class Verdict:
         }
         if self.frames:
             line["frames"] = [{"frame": number, "score": score} for number, score in self.frames]
+            for frame, time in zip(line["frames"], self.times, strict=False):
+                frame["time"] = time
+            line["consistency"] = consistency([score for _, score in self.frames])
+        if self.tracks:
+            line["tracks"] = [track.to_dict() for track in self.tracks]
         return line
 
 

@@ -196,6 +196,64 @@ def test_a_name_cannot_steer_the_terminal_or_the_page(bundle_folder: Path, flat:
     assert "\x1b" not in page
 
 
+@pytest.fixture
+def film(here: Path) -> Path:
+    """A video of four frames, half a second each: dark, bright, darker, grey."""
+    av = pytest.importorskip("av")
+    with av.open("film.avi", "w") as file:
+        stream = file.add_stream("rawvideo", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr24"
+        for number, level in enumerate((60, 220, 20, 120)):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), level, np.uint8), format="bgr24")
+            frame.pts = number
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return Path("film.avi")
+
+
+def test_the_frame_that_is_asked_for_is_looked_into_and_the_verdict_is_the_clips(
+    bundle_folder: Path, film: Path
+) -> None:
+    default = json.loads(run(film, "-d", bundle_folder, "--json").stdout)
+    assert (default["frame"], default["time"]) == (1, 0.5)
+    for asked in (("--frame", 2), ("--time", "1.2")):
+        found = json.loads(run(film, "-d", bundle_folder, "--json", *asked).stdout)
+        assert (found["frame"], found["time"]) == (2, 1.0)
+        assert found["verdict"] == default["verdict"]
+        assert found["streams"][0]["crops"][0]["score"] == found["verdict"]["frames"][2]["score"]
+    fewer = json.loads(run(film, "-d", bundle_folder, "--json", "--every", "1").stdout)
+    assert [frame["frame"] for frame in fewer["verdict"]["frames"]] == [0, 2]
+    told = run(film, "-d", bundle_folder, "--frame", 2, "--out", "a.html").stdout
+    assert "  frame 2 (1.00 s) was looked into\n" in told
+    assert "  0.00 s " in told
+    page = Path("a.html").read_text()
+    assert "frame 2 (1.00 s)" in page
+    assert "1.50 s, lowest 0.0" in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--frame", "4"], "no frame 4 in it; it has 4, counted from 0"),
+        (["--time", "2.5"], "no second 2.5 in it; its frames run from 0 to 1.50 s"),
+    ],
+)
+def test_a_frame_that_is_not_there_is_told_and_nothing_is_written(
+    bundle_folder: Path, film: Path, here: Path, asked: list[str], message: str
+) -> None:
+    told = run(film, "-d", bundle_folder, *asked)
+    assert (told.exit_code, told.stdout, told.stderr) == (1, "", f"assay: {message}\n")
+    assert [path.name for path in here.iterdir()] == ["film.avi"]
+    picture = run(film, "-d", bundle_folder, "--frame", "1", "--time", "1")
+    assert (picture.exit_code, "choose one" in picture.stderr) == (2, True)
+
+
+def test_a_still_picture_has_frame_0_alone(bundle_folder: Path, photo: Path) -> None:
+    assert run(photo, "-d", bundle_folder, "--frame", "0").exit_code == 0
+    told = run(photo, "-d", bundle_folder, "--frame", "1")
+    assert (told.exit_code, told.stderr) == (1, "assay: no frame 1 in it; it has 1, counted from 0\n")
+
+
 def test_torch_is_not_needed(bundle_folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("torch", "sklearn", "scipy", "onnx"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -56,6 +56,18 @@ class Chosen(Stamped):
         return Outcome(keep={"stamped": "no"}) if sample.label == Label.REAL else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Forged(Derivation):
+    """A plain piece and one that has a generator; the row stays."""
+
+    name = "forge"
+    summary = "for tests"
+
+    def derive(self, source: Source, rng: np.random.Generator) -> Outcome:
+        data = f"{source.sha256} {rng.integers(2**31)}".encode()
+        return Outcome((Piece(data, ".txt"), Piece(data[::-1], ".txt", generator="forger")), keep={})
+
+
 def png(level: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (4, 3), (level, level // 2, 0)).save(file, "PNG")
@@ -261,6 +273,64 @@ def test_a_damaged_missing_or_outdated_copy_is_made_again(samples: Table, tmp_pa
     assert len(pictures(out)) == 48
     (tmp_path / "whole").mkdir()
     assert content(out) == unbroken(samples, tmp_path / "whole")
+
+
+def test_a_piece_that_has_a_generator_is_a_fake_whatever_its_row_is(samples: Table, tmp_path: Path) -> None:
+    rows = Table.of([*samples[6:8], dataclasses.replace(samples[8], label=None)])
+    result = derive(rows, tmp_path / "out", Forged(), workers=0)
+    assert result.made == 6
+    for number, (row, folder) in enumerate(zip(rows, ("real", "fake", "unknown"), strict=True)):
+        stays, plain, forged = result.table[3 * number : 3 * number + 3]
+        for copy in (stays, plain):
+            assert (copy.label, copy.generator) == (row.label, row.generator)
+        assert (forged.label, forged.generator) == (Label.FAKE, "forger")
+        for copy in (plain, forged):
+            assert (copy.split, copy.subject, copy.origin) == ("tune", row.subject, stays.sha256)
+            assert copy.groups == {"licence": "free", "derivation": "forge"}
+        made = [Path(copy.place).relative_to(tmp_path / "out" / "tune") for copy in (plain, forged)]
+        assert [(path.parts[0], path.stem[-3:]) for path in made] == [(folder, "-00"), ("fake", "-01")]
+    assert list(manifest.read(result.manifest)) == list(result.table)
+
+
+def test_a_run_that_was_stopped_knows_which_pieces_are_fakes(samples: Table, tmp_path: Path) -> None:
+    whole = derive(samples, tmp_path / "whole", Forged(), workers=0)
+    out = tmp_path / "out"
+    with pytest.raises(Stop):
+        derive(samples, out, Forged(), workers=0, progress=stopping_after(7))
+    before = {path: path.stat().st_ino for path in out.rglob("*.txt")}
+    assert len(before) == 14
+    gone = next(path for path in sorted(before) if path.parts[-3:-1] == ("fake", path.name[:2]))
+    del before[gone]
+    gone.unlink()
+    again = derive(samples, out, Forged(), workers=0)
+    assert [(row.label, row.generator) for row in again.table] == [(row.label, row.generator) for row in whole.table]
+    assert content(out) == content(tmp_path / "whole")
+    # A row is done again as a whole: both of its pieces.
+    assert sum(path.stat().st_ino == inode for path, inode in before.items()) >= 12
+
+
+def test_notes_of_pieces_without_a_generator_are_as_they_always_were(samples: Table, tmp_path: Path) -> None:
+    derive(samples, tmp_path / "out", Stamped(), workers=0)
+    assert b"generator" not in (tmp_path / "out" / ".derive" / "journal.jsonl").read_bytes()
+
+
+def test_a_fake_made_of_a_real_and_one_of_a_fake_of_the_same_content_get_names_of_their_own(
+    samples: Table, tmp_path: Path
+) -> None:
+    Path(samples[1].place).write_bytes(png(1))  # row 0's bytes, in the same split but the other class
+    out = tmp_path / "out"
+    result = derive(samples[:2], out, Forged(), workers=0)
+    stem = hashlib.sha256(png(1)).hexdigest()[:16]
+    made = [Path(sample.place).relative_to(out / "train") for sample in result.table if sample.sha256 != sample.origin]
+    assert [(path.parts[0], path.name) for path in made] == [
+        ("real", f"{stem}-00.txt"),
+        ("fake", f"{stem}-01.txt"),
+        ("fake", f"{stem}b2-00.txt"),
+        ("fake", f"{stem}b2-01.txt"),
+    ]
+    assert len(pictures(out)) == 4
+    Path(result.table[2].place).unlink()
+    assert list(derive(samples[:2], out, Forged(), workers=0).table) == list(result.table)
 
 
 def test_a_line_of_the_journal_that_cannot_be_read_only_costs_its_row(samples: Table, tmp_path: Path) -> None:
@@ -547,7 +617,7 @@ def test_a_piece_cannot_have_a_suffix_that_leads_elsewhere_and_no_row_vanishes_w
 
 def test_derivations_are_found_by_name_and_each_says_what_it_is() -> None:
     known = derivations()
-    assert {"align", "augment", "degrade", "eyes", "faces", "frames"} == known.keys()
+    assert {"align", "augment", "degrade", "eyes", "faces", "frames", "selfblend"} == known.keys()
     for name, derivation in known.items():
         assert find(name) is derivation
         assert derivation.summary

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fractions
+import gc
 import hashlib
 import io
 import itertools
@@ -16,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import assay
 from assay.errors import InputError
 from assay.image import container, video
-from assay.image.decode import Limits, decode
+from assay.image import decode as decoding
+from assay.image.decode import PART, Limits, decode, one, parts
 from assay.types import Pixels
 
 av = pytest.importorskip("av")
@@ -292,6 +296,310 @@ def test_no_more_is_decoded_than_work_allows_however_bad_the_frames(monkeypatch:
         read(data, frames=2, work=40)
     assert 40 <= len(decoded) <= 40 + 2 * 32
     monkeypatch.setattr(video._Index, "number", original)
+
+
+# ── one at a time ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def walked(data: bytes, form: str = "MP4", **wanted: Any) -> list[video.Frame]:
+    return list(
+        video.walk(
+            data, form, video.Wanted(**wanted), pixels=10**6, work=10**9, check=lambda size: None, together=False
+        )
+    )
+
+
+@pytest.mark.parametrize(("form", "codec", "name"), CONTAINERS)
+def test_a_frame_comes_for_each_step_in_time_over_the_whole_clip(form: str, codec: str, name: str) -> None:
+    frames = walked(clip(50, form, codec), name, every=0.3)
+    assert [frame.number for frame in frames] == [0, 9, 18, 27, 36, 45]
+    assert [number_of(frame.pixels) for frame in frames] == [frame.number for frame in frames]
+    assert [frame.time for frame in frames] == pytest.approx([0.3 * step for step in range(6)], abs=2e-3)
+    assert {frame.count for frame in frames} == {50}
+
+
+def test_at_a_variable_rate_it_is_the_first_frame_at_or_after_each_multiple() -> None:
+    times = [0, 90, 100, 101, 350, 399, 400, 1000, 1010, 1099, 1200]
+    frames = walked(clip(len(times), milliseconds=times, form="matroska"), "MKV", every=0.1)
+    # At or after 0, 100, 200 and 300, 400, 500 to 1000, 1100 and 1200 ms.
+    assert [times[frame.number] for frame in frames] == [0, 100, 350, 400, 1000, 1200]
+
+
+def test_a_step_shorter_than_a_frame_gives_every_frame() -> None:
+    assert [frame.number for frame in walked(clip(20), every=0.001)] == list(range(20))
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, 0.0009, float("nan"), float("inf")])
+def test_a_step_that_is_none_is_refused(step: float) -> None:
+    with pytest.raises(ValueError, match=r"give 0\.001 or more"):
+        video.Wanted(every=step)
+
+
+def test_frames_are_wanted_in_one_way_only() -> None:
+    for wanted in ({}, {"frames": 1, "every": 1.0}, {"number": 1, "time": 1.0}):
+        with pytest.raises(ValueError, match="give one of them"):
+            video.Wanted(**wanted)
+    with pytest.raises(ValueError, match="0 frames"):
+        video.Wanted(frames=0)
+
+
+def test_where_frames_have_no_stamps_the_rate_tells_seconds_and_without_it_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(video, "_stamped", lambda *_: None)
+    data = clip(30)
+    assert [frame.number for frame in walked(data, every=0.5)] == [0, 15]
+    survey = video._survey
+
+    def unrated(*arguments: Any) -> Any:
+        index, size = survey(*arguments)
+        return dataclasses.replace(index, rate=0.0), size
+
+    monkeypatch.setattr(video, "_survey", unrated)
+    assert {frame.time for frame in walked(data, frames=3)} == {None}
+    assert decode(data).times == ()
+    for wanted in ({"every": 0.5}, {"time": 0.5}):
+        with pytest.raises(InputError) as caught:
+            walked(data, **wanted)
+        assert caught.value.kind == "unsupported"
+
+
+@pytest.mark.parametrize("gop", [5, 1000])
+def test_a_walk_through_a_clip_decodes_it_once_at_most(gop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = list[int]()
+    original = video._Index.number
+
+    def number(self: video._Index, stamp: int | None, following: int) -> int | None:
+        found = original(self, stamp, following)
+        decoded.append(-1 if found is None else found)
+        return found
+
+    monkeypatch.setattr(video._Index, "number", number)
+    data = clip(200, gop=gop, b_frames=0)
+    # Far less work than the clip is would do for a few frames, and is no bound for frames by the second.
+    frames = video.walk(
+        data, "MP4", video.Wanted(every=0.1), pixels=10**6, work=10 * WIDTH * HEIGHT, check=lambda size: None
+    )
+    assert [frame.number for frame in frames] == list(range(0, 200, 3))
+    assert len(decoded) == len(set(decoded)) <= 200
+
+
+def test_a_single_frame_is_had_by_its_number_or_by_the_second_it_is_shown_at() -> None:
+    data = clip(50, b_frames=2, gop=20)
+    for number in (0, 1, 19, 20, 37, 49):
+        picture = one(data, frame=number)
+        assert (number_of(picture.pixels), picture.frame_numbers, picture.frame_count) == (number, (number,), 50)
+        assert picture.times == pytest.approx((number / 30,), abs=1e-6)
+        assert one(data, time=number / 30).frame_numbers == (number,)
+        assert one(data, time=(number + 0.9) / 30).frame_numbers == (number,)
+    assert np.array_equal(one(data, frame=42).pixels, walked(data, every=0.001)[42].pixels)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"frame": 50}, "no frame 50 in it; it has 50, counted from 0"),
+        ({"frame": -1}, "no frame -1 in it"),
+        ({"time": 1.7}, "no second 1.7 in it; its frames run from 0 to 1.63 s"),
+        ({"time": -0.1}, "no second -0.1 in it"),
+    ],
+)
+def test_a_frame_that_a_clip_does_not_have_is_told_with_those_it_has(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        one(clip(50), **asked)
+    assert caught.value.kind == "missing"
+
+
+def test_an_animations_frames_are_had_by_number_and_a_still_has_one() -> None:
+    buffer = io.BytesIO()
+    first, *rest = [Image.fromarray(np.full((8, 8, 3), 10 * level, np.uint8)) for level in range(20)]
+    first.save(buffer, "GIF", save_all=True, append_images=rest)
+    picture = one(buffer.getvalue(), frame=13)
+    assert (int(picture.pixels[0, 0, 0]), picture.frame_numbers, picture.frame_count) == (130, (13,), 20)
+    for source in (first, np.asarray(first.convert("RGB"))):
+        assert one(source, frame=0).frame_count == 1
+        with pytest.raises(InputError, match="no frame 1 in it; it has 1"):
+            one(source, frame=1)
+    with pytest.raises(InputError, match="it has 20"):
+        one(buffer.getvalue(), frame=20)
+    for source in (buffer.getvalue(), first):
+        with pytest.raises(InputError, match="only a video tells"):
+            one(source, time=0.0)
+    with pytest.raises(ValueError, match="give one of them"):
+        one(first)
+
+
+def test_parts_are_the_frames_of_the_whole_a_few_at_a_time() -> None:
+    data = clip(50)
+    whole, found = decode(data), list(parts(data))
+    assert [len(part.frames) for part in found] == [PART, 15 - PART]
+    assert tuple(itertools.chain(*(part.frame_numbers for part in found))) == whole.frame_numbers
+    assert tuple(itertools.chain(*(part.times for part in found))) == whole.times
+    frames = itertools.chain(*(part.frames for part in found))
+    assert all(np.array_equal(*pair) for pair in zip(frames, whole.frames, strict=True))
+    assert {(part.sha256, part.format, part.frame_count) for part in found} == {(whole.sha256, "MP4", 50)}
+    assert [len(part.frames) for part in parts(data, Limits(frames=3))] == [3]
+    assert sum(len(part.frames) for part in parts(data, every=0.1)) == 17
+
+
+def test_large_frames_come_in_smaller_parts_and_all_the_same() -> None:
+    found = list(parts(clip(30), Limits(pixels=WIDTH * HEIGHT)))
+    assert [len(part.frames) for part in found] == [2] * 7 + [1]
+
+
+def test_what_is_no_video_is_one_part() -> None:
+    picture = numbered(5)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    for source in (picture, Image.fromarray(picture), buffer.getvalue()):
+        [part] = parts(source, every=1.0)
+        assert np.array_equal(part.pixels, picture)
+
+
+def test_a_walk_that_goes_astray_begins_anew_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = clip(60)
+    original = video._Reader.find
+    asked = list[int]()
+
+    def find(self: video._Reader, number: int, following: int) -> Any:
+        asked.append(number)
+        if len(asked) == 12:
+            raise video._Astray
+        return original(self, number, following)
+
+    monkeypatch.setattr(video._Reader, "find", find)
+    found = [part.frame_numbers for part in parts(data)]
+    even = evenly(60, 15)
+    # Three of a part that was never full are given up, and eight are told again.
+    assert found == [even[:PART], even[:PART], even[PART:]]
+    asked.clear()
+    assert decode(data).frame_numbers == even
+
+
+def test_frames_that_were_given_before_a_walk_began_anew_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = spoilt(clip(60, codec="mpeg4", b_frames=0), [number for number in range(60) if number >= 10])
+    original = video._Reader.find
+    asked = list[int]()
+
+    def find(self: video._Reader, number: int, following: int) -> Any:
+        asked.append(number)
+        if asked.count(59) in (1, 2) and number == 59:
+            raise video._Astray
+        return original(self, number, following)
+
+    monkeypatch.setattr(video._Reader, "find", find)
+    # Three times three of fifteen are no more than three.
+    refused(data, "corrupt")
+    assert asked.count(0) == 3
+
+
+def test_decoded_frames_are_let_go_without_waiting_for_the_collector() -> None:
+    alive = list[int]()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in video.walk(
+            clip(60), "MP4", video.Wanted(every=0.001), pixels=10**6, work=10**9, check=lambda size: None
+        ):
+            alive.append(sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert len(alive) == 60
+    assert max(alive) < 8
+
+
+def test_a_clip_of_which_most_is_broken_is_refused_at_its_end_too() -> None:
+    data = spoilt(clip(60, codec="mpeg4", b_frames=0), [number for number in range(60) if number >= 10])
+    coming = parts(data)
+    with pytest.raises(InputError, match="of the 15 frames"):
+        list(coming)
+    with pytest.raises(InputError, match="of the 20 frames"):
+        walked(data, every=0.1)
+
+
+# ── from a file ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("form", "codec", "name"), CONTAINERS)
+def test_a_file_gives_what_its_bytes_give(form: str, codec: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip"
+    path.write_bytes(clip(50, form, codec))
+    told, read_whole = decode(path), decode(path.read_bytes())
+    assert (told.sha256, told.format, told.frame_numbers, told.frame_count, told.times) == (
+        *(read_whole.sha256, name, read_whole.frame_numbers, 50, read_whole.times),
+    )
+    assert all(np.array_equal(*pair) for pair in zip(told.frames, read_whole.frames, strict=True))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == told.sha256
+
+
+def test_a_file_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 120, 160, 3), np.uint8)
+    path = tmp_path / "clip.avi"
+    path.write_bytes(clip(pictures=list(noise) * 6, form="avi", codec="rawvideo", pixel_format="bgr24"))
+    assert path.stat().st_size > 13_000_000
+    monkeypatch.setattr(decoding, "_read_all", None)
+    for shown in (lambda: decode(path), lambda: next(parts(path)), lambda: one(path, frame=200)):
+        tracemalloc.start()
+        try:
+            shown()
+            assert tracemalloc.get_traced_memory()[1] < 2_500_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_the_limit_on_bytes_is_one_on_memory_and_a_videos_file_has_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip(5))
+    size = path.stat().st_size
+    assert decode(path, Limits(bytes=size - 1)).frame_count == 5
+    refused(path.read_bytes(), "too_many_bytes", bytes=size - 1)
+    for limits in (Limits(video_bytes=size - 1), Limits(video_bytes=1)):
+        with pytest.raises(InputError) as caught:
+            decode(path, limits)
+        assert caught.value.kind == "too_many_bytes"
+
+
+@pytest.mark.parametrize(("form", "codec"), [("mp4", "libx264"), ("matroska", "libx264"), ("avi", "mjpeg")])
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_a_file_that_was_cut_off_is_never_taken_for_whole(form: str, codec: str, share: float, tmp_path: Path) -> None:
+    noise = list(np.random.default_rng(5).integers(0, 256, (10, HEIGHT, WIDTH, 3), np.uint8))
+    data = clip(form=form, codec=codec, pictures=noise, gop=5, path=tmp_path / "whole")
+    (tmp_path / "cut").write_bytes(data[: int(share * len(data))])
+    assert decode(tmp_path / "whole").frame_count == 10
+    for reading in (lambda: decode(tmp_path / "cut"), lambda: next(parts(tmp_path / "cut"))):
+        with pytest.raises(InputError) as caught:
+            reading()
+        assert caught.value.kind == "truncated"
+
+
+def test_a_disk_that_fails_is_no_damaged_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip(60))
+
+    class Failing:
+        def __init__(self, file: Any) -> None:
+            self.seek, self.tell = file.seek, file.tell
+
+        def read(self, count: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(video, "_Handed", Failing)
+    with pytest.raises(InputError, match="check the disk") as caught:
+        decode(path)
+    assert caught.value.kind == "unreadable"
+
+
+def test_files_are_closed_when_a_walk_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip(60))
+    coming = parts(path)
+    next(coming)
+    open_files = Path("/proc/self/fd")
+    if not open_files.is_dir():
+        pytest.skip("this system does not tell which files are open")
+    assert path in {Path(entry).resolve() for entry in open_files.iterdir()}
+    coming.close()
+    assert path not in {Path(entry).resolve() for entry in open_files.iterdir()}
 
 
 # ── what a frame looks like ──────────────────────────────────────────────────────────────────────────────────────────

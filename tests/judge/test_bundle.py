@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import assay
@@ -160,6 +161,46 @@ def test_a_head_that_takes_another_number_than_its_part_has_is_refused(parts, tm
     (folder / "card.json").write_text(json.dumps(card))
     reseal(folder)
     refused(folder, "invalid", "head of stream 'grey' takes 2 numbers, its trunk gives 3")
+
+
+@pytest.mark.parametrize(("part", "width"), [((3, 5), 2), ((0, 5), 5), ((4, 6), 2), ((1000, 1002), 2)])
+def test_a_part_that_ends_behind_what_the_trunk_gives_is_refused(parts, tmp_path, part, width):
+    with pytest.raises(BundleError) as caught:
+        parted(parts, tmp_path, part, width)
+    assert caught.value.kind == "invalid"
+    told = f"card.json: stream 'grey' has the part {part} of its trunk's embedding, tiny.judge.onnx gives 4 numbers"
+    assert str(caught.value) == told
+    assert not any(tmp_path.iterdir())
+
+
+def test_of_streams_that_share_a_trunk_the_one_whose_part_does_not_fit_is_named(parts, tmp_path):
+    for name, part in (("red", (0, 1)), ("blue", (4, 5))):
+        parts.add(name)
+        stream = parts.card.streams[-1].model_copy(update={"part": part, "embedding": 1})
+        parts.card = parts.card.model_copy(update={"streams": (*parts.card.streams[:-1], stream)})
+        parts.heads[name] = LinearHead(np.ones(1), 0.0)
+    with pytest.raises(BundleError, match=r"stream 'blue' has the part \(4, 5\)"):
+        parts.write(tmp_path / "tiny")
+
+
+def test_a_part_of_what_a_graph_leaves_open_is_read(parts, tmp_path):
+    graph = onnx.load_from_string(parts.files["tiny.judge.onnx"])
+    del graph.graph.output[:]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, None))
+    graph.graph.node.insert(2, onnx.helper.make_node("Identity", ["shape"], ["given"]))
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, [2]))
+    graph.graph.node[3].output[0] = "product"
+    graph.graph.node.append(onnx.helper.make_node("Reshape", ["product", "given"], ["embedding"]))
+    parts.files["tiny.judge.onnx"] = graph.SerializeToString()
+    assert bundle.read(parted(parts, tmp_path, (3, 5))).card.streams[0].part == (3, 5)
+
+
+@pytest.mark.parametrize("graph", [b"", b"not a graph", tiny_graph("../secret")])
+def test_a_part_of_what_no_graph_gives_is_refused(parts, tmp_path, graph):
+    parts.files["tiny.judge.onnx"] = graph
+    with pytest.raises(BundleError, match=r"^tiny\.judge\.onnx can't be run: ") as caught:
+        parted(parts, tmp_path)
+    assert caught.value.kind == "invalid"
 
 
 def test_a_bundle_written_before_streams_shared_trunks_or_saw_faces_is_read_as_it_was(bundle_folder):

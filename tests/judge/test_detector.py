@@ -172,7 +172,7 @@ def test_an_error_of_the_iterable_comes_after_everything_drawn_before_it(detecto
 
 
 def test_an_error_that_is_no_bad_input_is_not_hidden(detector, flat, monkeypatch):
-    monkeypatch.setattr(detector, "cut", lambda picture, name: 1 / 0)
+    monkeypatch.setattr(detector, "cut", lambda picture, name, **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(detector.judge_many([flat(30)]))
 
@@ -190,19 +190,18 @@ def test_whole_pictures_are_dropped_once_their_crops_are_cut(detector, flat):
 def test_decoding_goes_on_while_the_networks_run(detector, flat, monkeypatch):
     """The first batch's run waits for a source of the next batch to be decoded; it would wait for ever otherwise."""
     decoded = threading.Event()
-    prepare, run = detector.prepare, Engine.run
+    cut, run = detector.cut, Engine.run
 
-    def preparing(source, limits):
-        prepared = prepare(source, limits)
-        if prepared.width == 50:
+    def cutting(picture, name, **options):
+        if picture.width == 50:
             decoded.set()
-        return prepared
+        return cut(picture, name, **options)
 
     def running(engine, batch):
         assert decoded.wait(20)
         return run(engine, batch)
 
-    monkeypatch.setattr(detector, "prepare", preparing)
+    monkeypatch.setattr(detector, "cut", cutting)
     monkeypatch.setattr(Engine, "run", running)
     assert len(list(detector.judge_many([flat(30), flat(30), flat(30, 50)], batch=2, workers=1))) == 3
 

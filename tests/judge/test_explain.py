@@ -18,9 +18,11 @@ from assay.errors import BundleError, InputError
 from assay.image.faces import Face
 from assay.image.view import View
 from assay.judge import detector as detecting
+from assay.judge.detector import SKIPPED
 from assay.judge.engine import Engine
 from assay.judge.explain import Look, explain, ninths, spread
 from assay.judge.heads import LinearHead
+from assay.judge.skip import Skip
 from assay.types import Box, Pixels
 
 
@@ -137,22 +139,17 @@ def test_faces_are_explained_where_they_are_and_none_is_a_reason(
     assert "face shows nothing: no face found" in found.sentences
 
 
-def test_a_stream_of_a_detector_that_leaves_streams_out_is_cut_when_it_ran(
-    detector: assay.Detector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = explain(detector, lit())
-    cut, judge = detector.cut, detector.judge_prepared
-    whole: list[Any] = []
-
-    def later(picture: Any, name: str) -> Any:
-        whole[:] = [cut(picture, name)]
-        return dataclasses.replace(whole[0], crops={}, boxes={})
-
-    monkeypatch.setattr(detector, "cut", later)
-    monkeypatch.setattr(detector, "judge_prepared", lambda pictures: judge(whole))
-    found = explain(detector, lit())
-    assert found.streams[0].boxes == expected.streams[0].boxes
-    assert np.array_equal(found.streams[0].map, expected.streams[0].map)
+def test_a_detector_that_leaves_streams_out_explains_those_that_ran(parts: Any, tmp_path: Path) -> None:
+    parts.add("red", view=View(size=48, minimum=16))
+    skip = Skip(order=(("grey",), ("red",)), reach=((0.1, 0.1),), budget=0, changed=0, saved=0.5, rows=9)
+    parts.judge = parts.judge.model_copy(update={"skip": skip})
+    folder = parts.write(tmp_path / "two").folder
+    whole, some = (assay.load(folder, skip=skip, threads=1, device="cpu") for skip in (False, True))
+    for pixels, left in ((lit(), True), (np.full((96, 96, 3), (0, 250, 120), np.uint8), False)):
+        grey, red = explain(some, pixels).streams
+        assert np.array_equal(grey.map, explain(whole, pixels).streams[0].map)
+        assert (red.map is None) == left
+        assert (red.reason == SKIPPED) == left
 
 
 # ── streams
@@ -260,6 +257,42 @@ def test_of_several_frames_the_one_that_says_it_most_clearly_is_looked_into(
     assert real.pixels.mean() < 50
     first = 2 * len(fake.streams[0].boxes)
     assert real.streams[0].scores == real.verdict.streams[0].views[first : first + len(fake.streams[0].boxes)]
+
+
+def test_a_frame_may_be_asked_for_that_was_not_judged(detector: assay.Detector, flat: Callable[..., Any]) -> None:
+    clip = gif(tuple(range(20, 240, 10)), flat)
+    judged = [number for number, _ in detector.judge(clip).frames]
+    assert 21 not in judged
+    found = explain(detector, clip, frame=21)
+    assert found.verdict == detector.judge(clip)
+    assert (found.frame, found.time) == (21, None)
+    assert found.pixels.mean() == pytest.approx(230, abs=2)
+    [look] = found.streams
+    assert look.score == found.verdict.streams[0].score
+    alone = detector.judge(np.ascontiguousarray(found.pixels))
+    assert look.scores == pytest.approx(alone.streams[0].views, abs=1e-6)
+    assert json.loads(json.dumps(found.to_dict()))["frame"] == 21
+    with pytest.raises(ValueError, match="not by both"):
+        explain(detector, clip, frame=1, time=1.0)
+    with pytest.raises(InputError, match="it has 22"):
+        explain(detector, clip, frame=22)
+
+
+def test_a_stream_with_nothing_to_see_in_the_frame_says_so_and_keeps_the_clips_score(
+    parts: Any, tmp_path: Path, flat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.add("face", view=View(size=32, layout="faces", margin=1, minimum=8))
+    loaded = load(parts, tmp_path / "faces")
+    marks = ((50.0, 30.0), (60.0, 30.0), (55.0, 35.0), (51.0, 40.0), (59.0, 40.0))
+    faces = (Face(Box(40, 20, 70, 50), 0.9, marks),)
+    monkeypatch.setattr(detecting, "look", lambda pixels: faces if pixels.mean() > 150 else ())
+    clip = gif((60, 220, 30), flat)
+    with_face, without = explain(loaded, clip, frame=1), explain(loaded, clip, frame=2)
+    assert with_face.verdict == without.verdict
+    assert with_face.streams[1].boxes == (Box(40, 20, 70, 50),)
+    look = without.streams[1]
+    assert (look.map, look.reason) == (None, "in the frame that was looked into: no face found")
+    assert look.score == with_face.streams[1].score is not None
 
 
 # ── errors

@@ -235,10 +235,18 @@ class Fake:
     def __init__(self) -> None:
         self.judged: list[str] = []
         self.closed = False
+        self.every: float | None = None
 
     def judge_many(
-        self, sources: Iterable[str], *, limits: Limits = DEFAULT, batch: int = 8, workers: int = 2
+        self,
+        sources: Iterable[str],
+        *,
+        limits: Limits = DEFAULT,
+        batch: int = 8,
+        workers: int = 2,
+        every: float | None = None,
     ) -> Iterator[Result]:
+        self.every = every
         drawing = iter(sources)
         try:
             while part := list(itertools.islice(drawing, batch)):
@@ -303,6 +311,12 @@ def test_inputs_that_the_sink_holds_are_passed_over_and_counted() -> None:
     summary = scan(detector, ["a.jpg", "b.jpg", "c.jpg"], sink)
     assert detector.judged == ["c.jpg"]
     assert (summary.judged_before, summary.failed_before, summary.judged, summary.done) == (1, 1, 1, 3)
+
+
+def test_how_often_a_video_is_looked_at_is_handed_on() -> None:
+    detector = Fake()
+    scan(detector, ["a.mp4"], Memory(), every=0.5)
+    assert detector.every == 0.5
 
 
 def test_nothing_to_judge_is_an_empty_summary() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import io
 import json
@@ -16,7 +17,7 @@ import pytest
 from assay.errors import OutputError
 from assay.judge import sink
 from assay.judge.sink import COLUMNS, Csv, JsonLines, Keys, Results, Stream, Table, format_of, printable
-from assay.types import Failure, Ruling, StreamScore, Verdict
+from assay.types import Box, Failure, Glimpse, Ruling, StreamScore, Track, Verdict
 
 BUNDLE = "ab" * 32
 NAMES = [
@@ -420,6 +421,32 @@ def test_a_table_has_verdict_score_file_and_then_why() -> None:
     assert first.split()[:4] == ["fake", "0.930", "a.jpg", "score"]
     assert second.split()[:4] == ["error", "–", "b.jpg", "the"]
     assert "\x1b" not in text.getvalue()
+
+
+def test_below_a_clips_row_stand_its_scores_over_time_and_a_line_a_track() -> None:
+    box = Box(0, 0, 9, 9)
+    frames = ((0, 0.1), (15, 0.9), (30, 0.5))
+    steady = Track(1, tuple(Glimpse(number, number / 30, box, 0.1) for number, _ in frames), 0.1, Ruling.REAL, 0.0)
+    once = Track(2, (Glimpse(15, 0.5, box, 0.9),), 0.9, Ruling.FAKE, 0.0, counts=False)
+    clip = dataclasses.replace(verdict("a.mp4"), frames=frames, times=(0.0, 0.5, 1.0), tracks=(steady, once))
+    text = io.StringIO()
+    table = Table(text)
+    table.write(clip)
+    table.write(verdict("b.jpg"))
+    _, row, course, first, second, still = text.getvalue().splitlines()
+    assert row.split()[:3] == ["fake", "0.930", "a.mp4"]
+    assert course.strip() == "0.00 s ▁█▅ 1.00 s, lowest 0.10, highest 0.90"
+    assert first.strip() == "track 1: 0.00-1.00 s, 3 frames, 0.100 real ± 0.000"
+    assert second.strip() == "track 2: 0.50 s, 1 frame, 0.900 fake ± 0.000, no say"
+    # Under the file's name.
+    assert {len(line) - len(line.lstrip()) for line in (course, first, second)} == {row.index("a.mp4")}
+    assert still.split()[2] == "b.jpg"
+    styles: list[list[tuple[str, str]]] = []
+    Table(text, styles.append).write(clip)
+    assert [row[-1][1] for row in styles[2:]] == ["dim", "green", "dim"]
+    line = json.loads(JsonLines().encode(clip))
+    assert [each["time"] for each in line["frames"]] == [0.0, 0.5, 1.0]
+    assert [track["counts"] for track in line["tracks"]] == [True, False]
 
 
 def test_a_name_cannot_steer_the_terminal_or_add_a_row() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import assay
-from assay.errors import BundleError
-from assay.image.decode import Limits
+from assay.errors import BundleError, OutputError
+from assay.image.decode import Limits, decode
 from assay.image.faces import Face
 from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.detector import SKIPPED
 from assay.judge.engine import Engine
 from assay.judge.rule import EnsembleRule, Errors, Judge, Rows, StreamRule, ruling
+from assay.judge.sink import Results
 from assay.judge.skip import MONOTONE, Skip, choose, outcome, ruled
 from assay.types import Box, Ruling
 
@@ -342,6 +344,11 @@ def runs(monkeypatch):
     return counts
 
 
+def unsigned(verdict):
+    """A verdict without the detector's name and hash: one that may leave streams out has others."""
+    return dataclasses.replace(verdict, detector={})
+
+
 def scene(grey, red, width=80):
     """A grey picture with a face in it that has more red, or less, and is as bright."""
     pixels = np.full((64, width, 3), grey, np.uint8)
@@ -367,7 +374,7 @@ def test_where_bounds_are_whole_a_detector_says_the_same_and_searches_less(parts
     assert 0 < len(faces) == left.count(False) < len(SCENES)
     for one, other, without in zip(found, expected, left, strict=True):
         assert ruling(one.score, one.threshold, one.doubt[0]) is one.verdict
-        assert without or one == other
+        assert without or unsigned(one) == unsigned(other)
 
 
 def test_a_stream_that_cannot_matter_is_not_run_and_the_verdict_says_so(parts, tmp_path, faces, runs):
@@ -430,7 +437,7 @@ def test_streams_of_one_group_share_their_run(parts, tmp_path, faces, runs):
     # One says fake, the other real: the face decides.
     torn = np.full((64, 80, 3), (0, 250, 250), np.uint8)
     runs.clear()
-    assert some.judge(torn) == whole.judge(torn)
+    assert unsigned(some.judge(torn)) == unsigned(whole.judge(torn))
     assert runs == [4, 1, 4, 1]
     assert len(faces) == 2
 
@@ -443,11 +450,11 @@ def test_where_the_first_streams_do_not_apply_the_next_are_asked(parts, tmp_path
     folder = parts.write(tmp_path / "faced").folder
     pixels = scene(40, 245)[:50]
     some, whole = (assay.load(folder, skip=skip).judge(pixels) for skip in (True, False))
-    assert some == whole
+    assert unsigned(some) == unsigned(whole)
     assert [stream.applies for stream in some.streams] == [False, True]
     assert len(faces) == 2
     small = [assay.load(folder, skip=skip).judge(pixels[:10]) for skip in (True, False)]
-    assert small[0] == small[1]
+    assert unsigned(small[0]) == unsigned(small[1])
     assert small[0].score is None
 
 
@@ -457,7 +464,7 @@ def test_a_network_that_gives_no_finite_number_settles_nothing(parts, tmp_path, 
     folder = parts.write(tmp_path / "sick").folder
     with np.errstate(all="ignore"):
         some, whole = (assay.load(folder, skip=skip).judge(scene(250, 250)) for skip in (True, False))
-    assert some == whole
+    assert unsigned(some) == unsigned(whole)
     assert (some.verdict, some.score) == ("uncertain", None)
     assert "no finite number" in some.reasons[0]
 
@@ -470,12 +477,49 @@ def test_animations_are_judged_by_all(parts, tmp_path, faces, limits, count):
     first.save(stream, "GIF", save_all=True, append_images=rest, duration=50)
     folder = parts.write(tmp_path / "faced").folder
     some, whole = (assay.load(folder, skip=skip).judge(stream.getvalue(), limits) for skip in (True, False))
-    assert some == whole
+    assert unsigned(some) == unsigned(whole)
     assert all(stream.applies for stream in some.streams)
     assert len(some.frames) == count
     assert len(faces) == 2 * count
     # A picture like its frames would have been settled.
     assert assay.load(folder, skip=True).judge(scene(190, 10)).streams[1].reason == SKIPPED
+
+
+def test_what_may_leave_streams_out_has_a_name_and_a_hash_of_its_own(parts, tmp_path, faces):
+    told(parts)
+    folder = parts.write(tmp_path / "faced").folder
+    whole, some = (assay.load(folder, skip=skip) for skip in (False, True))
+    assert (whole.name, some.name) == ("tiny", "tiny-skip")
+    assert whole.sha256 == whole.card.sha256 == some.card.sha256 != some.sha256
+    signature = {"name": "tiny-skip", "version": "1", "sha256": some.sha256, "card": whole.sha256}
+    assert some.judge(scene(190, 10)).detector == signature
+    assert assay.load(folder, vote="levels", skip=True).sha256 == some.sha256
+
+
+def test_a_file_of_scores_of_all_streams_is_not_gone_on_with_by_one_that_leaves_some_out(parts, tmp_path):
+    told(parts)
+    folder = parts.write(tmp_path / "faced").folder
+    whole, some = (assay.load(folder, skip=skip) for skip in (False, True))
+    with Results(tmp_path / "r.jsonl", "json", whole.sha256) as results:
+        results.write(whole.judge(scene(190, 10)[:, :31]))
+    with pytest.raises(OutputError, match="another detector"):
+        Results(tmp_path / "r.jsonl", "json", some.sha256)
+
+
+def test_pictures_that_are_cut_and_embedded_apart_are_judged_by_all_streams(parts, tmp_path, faces):
+    told(parts)
+    folder = parts.write(tmp_path / "faced").folder
+    whole, some = (assay.load(folder, skip=skip) for skip in (False, True))
+    expected = [unsigned(whole.judge(pixels)) for pixels in SCENES]
+    for cut in (
+        [some.cut(decode(pixels), "<array>") for pixels in SCENES],
+        [some.prepare(pixels) for pixels in SCENES],
+    ):
+        assert [set(each.crops) | set(each.absent) for each in cut] == [{s.view for s in some.streams}] * len(SCENES)
+        assert [unsigned(one) for one in some.judge_embedded(cut, some.embed_prepared(cut))] == expected
+    # Judged, they are as good as any others for leaving streams out.
+    judged, expected = some.judge_prepared(cut), [some.judge(pixels) for pixels in SCENES]
+    assert [(one.verdict, one.score) for one in judged] == [(one.verdict, one.score) for one in expected]
 
 
 def test_a_detector_that_can_leave_nothing_out_says_so(parts, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.errors import RecipeError
+from assay.errors import MissingExtra, RecipeError
 from assay.image.view import View
 from assay.judge.engine import Engine
 from assay.learn.export import export
@@ -104,6 +105,14 @@ def test_merged_the_network_is_a_plain_one_that_gives_what_the_adapted_one_gave(
     assert kinds == {name: type(module) for name, module in plain.network.named_modules()}
     backbones.load(plain.network, trunk.network.state_dict(), "a", "a test")
     torch.testing.assert_close(ran(plain, views()), before, rtol=0, atol=1e-5)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtra, match=r"adapting a network by LoRA needs an extra: .*assay\[train\]"):
+        made(stream("vit", lora=True))
+    # What is not adapted does without.
+    assert ran(made(stream("vit")), views()).shape == (3, 64)
 
 
 def test_the_product_of_the_matrices_counts_alpha_over_rank() -> None:

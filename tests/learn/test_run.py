@@ -284,6 +284,42 @@ def test_from_any_other_run_nothing_is_taken(
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.parametrize("note", ["torn", "empty", "no text", "no recipe", "no file"])
+def test_a_folder_whose_note_cannot_be_read_is_passed_over(
+    note: str, run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path
+) -> None:
+    spoiled, other = finished(tmp_path / "a", run), finished(tmp_path / "b", run)
+    (spoiled / "run.json").unlink()
+    if note == "no file":
+        (spoiled / "run.json").mkdir()
+    else:
+        told = {"torn": b'{"recipe": ', "empty": b"", "no text": b"\xff\xfe", "no recipe": b'{"recipe": {}}'}[note]
+        (spoiled / "run.json").write_bytes(told)
+    asked = Run.of(recipe.set(fit__records=8), rows, 0)
+    assert not lent(tmp_path / "mine", asked, [spoiled])
+    assert not (tmp_path / "mine").exists()
+    assert lent(tmp_path / "mine", asked, [spoiled, other])
+    assert (tmp_path / "mine" / "a.best.safetensors").read_text() == "a.best.safetensors of b"
+    # In a run's own folder it stays a fault.
+    with pytest.raises(RecipeError, match="cannot be read, so its run cannot be taken up"):
+        claim(spoiled, asked, resume=True)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(
+    run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = finished(tmp_path / "other", run)
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:
+        if path.parent == other:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert not lent(tmp_path / "mine", Run.of(recipe.set(fit__records=8), rows, 0), [other])
+
+
 def test_the_first_run_that_fits_lends(run: Run, recipe: Recipe, rows: dict[str, Table], tmp_path: Path) -> None:
     strange = finished(tmp_path / "strange", run.model_copy(update={"seed": 1}))
     others = [strange, finished(tmp_path / "one", run), finished(tmp_path / "two", run)]

@@ -201,7 +201,9 @@ def test_the_small_size_is_the_same_method_and_every_network_of_it_can_be_made(n
     for mine, theirs in zip(small.streams, paper.streams, strict=True):
         stage, published = small.descend(mine.name), paper.descend(mine.name)
         assert (stage.loss, stage.degrade) == (published.loss, published.degrade)
-        assert stage.optimiser.trunk == published.optimiser.trunk
+        # Beside what lies over it, a network that is trained on moves as slowly.
+        slower = [each.optimiser.trunk / each.optimiser.learning_rate for each in (stage, published)]
+        assert slower[0] == pytest.approx(slower[1])
         assert type(mine.neck) is type(theirs.neck)
         assert (mine.heads, mine.pool) == (theirs.heads, theirs.pool)
         assert (mine.beside is None, mine.backbone.lora is None) == (

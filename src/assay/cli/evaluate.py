@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from assay.errors import OutputError
 
 if TYPE_CHECKING:
     from assay.measure.beside import Beside
+    from assay.measure.clips import Clips
     from assay.measure.robustness import Condition
 
 EXAMPLES = (
@@ -23,6 +25,7 @@ EXAMPLES = (
     "assay evaluate ./bundle --data manifest.csv --by camera --robustness --json",
     "assay evaluate NAME --data manifest.csv --by sex --by age --by 'sex*age'",
     "assay evaluate NAME ./bundle --data manifest.csv --sweep full --figure auc.svg --out table.md",
+    "assay evaluate NAME --data celebdf.csv --clips --frames 15 --top 3",
 )
 
 
@@ -86,12 +89,31 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Measure on rows the detector was made with too; that is no test.")
     ] = False,
+    by_clip: Annotated[
+        bool,
+        typer.Option(
+            "--clips", help="Also measure by frame and by clip: rows are videos, or frames that the column video joins."
+        ),
+    ] = False,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Of each clip, evenly, with --clips.  [default: 15]")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How many of a clip's highest frames one of its scores takes.  [default: a fifth, rounded up]"
+        ),
+    ] = None,
+    retune: Annotated[
+        bool,
+        typer.Option("--retune", help="With --clips: choose thresholds for clips anew, on clips of the split tune."),
+    ] = False,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds of the intervals.")] = 1000,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure detectors on labelled pictures that they have never met.
+    """Measure detectors on labelled pictures and clips that they have never met.
 
     Several stand side by side, each compared with the first by paired tests. Rows that one was trained or tuned on are
     refused. Exit status: 0 all judged, 1 some could not be judged, 2 usage.
@@ -99,7 +121,9 @@ def evaluate(
     from assay.cli import sources
     from assay.data import manifest
     from assay.measure import beside as measuring
+    from assay.measure import clips as cutting
 
+    _of_clips(by_clip, {"--frames": frames, "--top": top, "--retune": retune or None})
     under = _under(robustness, sweep, conditions or ())
     _drawable(figure, statistic, under)
     _writable(figure, (".svg",), "--figure")
@@ -112,11 +136,14 @@ def evaluate(
     if train is not None:
         elsewhere = train.endswith(manifest.SUFFIXES) or (Path(train) / manifest.NAME).is_file()
         control_fit = sources.rows(train) if elsewhere else sources.of_splits(rows, [train], data)
+    tune = sources.of_splits(rows, ["tune"], data) if retune else ()
     loaded = [assay.load(detector, head=head, vote=vote, threads=threads) for detector in detectors]
     names = _names(detectors, loaded)
+    noted = {name: cutting.Noted(each, frames or cutting.FRAMES) for name, each in zip(names, loaded, strict=True)}
+    clips: dict[str, Clips] = {}
     with stages(quiet) as progress:
         found = measuring.beside(
-            dict(zip(names, loaded, strict=True)),
+            noted if by_clip else dict(zip(names, loaded, strict=True)),
             chosen,
             conditions=under,
             by=tuple(by or ()),
@@ -125,9 +152,13 @@ def evaluate(
             rounds=rounds,
             progress=progress,
         )
-    _write(found, figure, statistic, out)
+        if by_clip:
+            for name, each in noted.items():
+                told = cutting.measure(each, chosen, top=top, tune=tune, rounds=rounds, progress=progress)
+                clips[name] = dataclasses.replace(told, detector=name)
+    _write(found, clips, figure, statistic, out)
     if as_json:
-        print(_json(found))
+        print(_json(found, clips))
     else:
         from rich.console import Console
 
@@ -138,6 +169,8 @@ def evaluate(
             report.show(found.evaluations[names[0]], console)
         else:
             columns.show(found, console)
+        for each_clips in clips.values():
+            cutting.show(each_clips, console)
     failures = {trouble.place for each in found.evaluations.values() for trouble in each.rows.failures}
     if failures:
         say(f"{len(failures)} rows could not be judged; they are listed under rows.failures with --json")
@@ -157,6 +190,12 @@ def _under(robustness: bool, sweep: str | None, asked: Sequence[str]) -> dict[st
     for name in asked:
         names += hardening.SWEEP if name == "sweep" else (name,)
     return hardening.conditions(names)
+
+
+def _of_clips(by_clip: bool, given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value is not None and not by_clip:
+            raise typer.BadParameter("it is for clips; give --clips too", param_hint=option)
 
 
 def _drawable(figure: str | None, statistic: str, under: Mapping[str, Condition]) -> None:
@@ -189,13 +228,18 @@ def _names(given: Sequence[str], loaded: Sequence[assay.Detector]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({word})" for name, word in zip(names, given, strict=True)]
 
 
-def _json(found: Beside) -> str:
-    evaluations = list(found.evaluations.values())
-    told = evaluations[0].to_dict() if len(evaluations) == 1 else found.to_dict()
+def _json(found: Beside, clips: Mapping[str, Clips]) -> str:
+    told = found.to_dict()
+    for each in told["detectors"]:
+        each |= {"clips": clips[each["name"]].to_dict()} if clips else {}
+    if len(told["detectors"]) == 1:
+        [told] = told["detectors"]
+        del told["name"]
     return json.dumps(told, allow_nan=False)
 
 
-def _write(found: Beside, figure: str | None, statistic: str, out: str | None) -> None:
+def _write(found: Beside, clips: Mapping[str, Clips], figure: str | None, statistic: str, out: str | None) -> None:
+    from assay.measure import clips as cutting
     from assay.measure import columns, curves, overview, report
 
     if figure is not None:
@@ -203,10 +247,12 @@ def _write(found: Beside, figure: str | None, statistic: str, out: str | None) -
         overview.write(Path(figure), curves.svg(robustness, statistic))
     if out is not None:
         if out.endswith(".json"):
-            text = _json(found) + "\n"
+            text = _json(found, clips) + "\n"
         elif len(found.evaluations) == 1:
             [evaluation] = found.evaluations.values()
             text = report.markdown(evaluation)
         else:
             text = columns.markdown(found)
+        if not out.endswith(".json"):
+            text = "\n".join([text, *(cutting.markdown(each) for each in clips.values())])
         overview.write(Path(out), text)

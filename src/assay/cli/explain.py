@@ -22,6 +22,7 @@ EXAMPLES = (
     "assay explain photo.jpg",
     "assay explain photo.jpg --out photo.html --out maps.npz",
     "assay explain photo.jpg --noise --faces --json",
+    "assay explain clip.mp4 --time 12.5",
 )
 
 SUFFIXES = (".png", ".html", ".npz")
@@ -59,6 +60,21 @@ def explain(
     faces: Annotated[
         bool, typer.Option("--faces", help='Say how much lies on faces, eyes and mouths; needs "assay[faces]".')
     ] = False,
+    frame: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Look into this frame of a clip, counted from 0.  [default: the one that says it most]"
+        ),
+    ] = None,
+    time: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Look into the frame that is shown at this second.")
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="Judge one frame of the clip every so many seconds, as scan does."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -70,6 +86,8 @@ def explain(
     """
     if toward not in ("fake", "real"):
         raise typer.BadParameter(f"{toward!r}: write fake or real", param_hint="--toward")
+    if frame is not None and time is not None:
+        raise typer.BadParameter("--frame and --time: choose one")
     files = _files(image, out)
 
     from assay.judge import explain as explaining
@@ -85,6 +103,9 @@ def explain(
             streams=streams,
             channels=asked,
             toward="fake" if toward == "fake" else "real",
+            frame=frame,
+            time=time,
+            every=every,
             progress=progress,
         )
         shown = _faces(found) if faces else None
@@ -220,11 +241,15 @@ def _share(value: float | None) -> str:
 
 
 def _show(found: Explanation, tables: Tables) -> None:
+    from assay.judge import film
+
     verdict = found.verdict
     score = "–" if verdict.score is None else f"{verdict.score:.3f}"
     print(f"{verdict.verdict} {score}  {seen(verdict.input)}")
-    frame = [f"frame {found.frame} was looked into"] if verdict.frames else []
-    for line in (*verdict.reasons, *frame, *found.sentences):
+    course = [film.course(verdict)] if len(verdict.frames) > 1 else []
+    frame = [f"{film.frame(found.frame, found.time)} was looked into"] if verdict.frames else []
+    tracks = [film.described(track) for track in verdict.tracks]
+    for line in (*verdict.reasons, *course, *tracks, *frame, *found.sentences):
         print(f"  {seen(line)}")
     for heading, rows in tables.items():
         print(f"  {seen(heading)}:")

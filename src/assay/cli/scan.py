@@ -22,6 +22,7 @@ _FEW = 4
 EXAMPLES = (
     "assay scan photo.jpg",
     "assay scan photos/ --out results.jsonl",
+    "assay scan clip.mp4 --every 0.5",
     "find . -name '*.png' -print0 | assay scan -0 - --json",
 )
 
@@ -47,7 +48,7 @@ def scan(
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures judged together.")] = 8,
     max_bytes: Annotated[
-        int | None, typer.Option(parser=amount(1024), help="Refuse larger files, e.g. 50M.  [default: 256M]")
+        int | None, typer.Option(parser=amount(1024), help="Refuse larger files, e.g. 50M.  [default: 256M, 64G]")
     ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(parser=amount(1000), help="Refuse larger pictures, e.g. 20M.  [default: 100M]")
@@ -55,14 +56,24 @@ def scan(
     frames: Annotated[
         int | None, typer.Option(min=1, help="Most frames judged of an animation or clip.  [default: 16, 15]")
     ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="Judge one frame of a video every so many seconds, over its whole length.",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Judge pictures: real, fake or uncertain.
+    """Judge pictures and videos: real, fake or uncertain.
 
     Exit status: 0 all judged, 1 some could not be judged, 2 usage, 130 stopped by Ctrl-C.
     """
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv: choose one")
+    if frames is not None and every is not None:
+        raise typer.BadParameter("--frames and --every: choose one")
     if fresh and out is None:
         raise typer.BadParameter("--fresh begins a results file anew: it needs --out FILE")
     asked = "json" if as_json else "csv" if as_csv else None
@@ -74,7 +85,8 @@ def scan(
     from assay.image.decode import Limits
     from assay.judge import scan as scanning
 
-    given = {"bytes": max_bytes, "pixels": max_pixels, "frames": frames, "video_frames": frames}
+    sizes = {"bytes": max_bytes, "video_bytes": max_bytes, "pixels": max_pixels}
+    given = {**sizes, "frames": frames, "video_frames": frames}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     with_stdin = scanning.STDIN in paths
     if with_stdin and sys.stdin is None:
@@ -97,7 +109,7 @@ def scan(
             advance(summary)
 
         try:
-            stands = scanning.scan(loaded, inputs, chosen, progress=progress, limits=limits, batch=batch)
+            stands = scanning.scan(loaded, inputs, chosen, progress=progress, limits=limits, batch=batch, every=every)
         except KeyboardInterrupt as stop:
             kept = f"; {stands.done} results are in {out}: run the same command again to go on" if out else ""
             say(f"stopped after {stands.judged + stands.failed}{kept}")

@@ -35,7 +35,7 @@ from assay.data.derived import SPLITS, Entry, Folder, Made, Unnamed
 from assay.data.table import Table, distinct
 from assay.errors import AssayError, InputError, ManifestError, OutputError, RecipeError, unknown
 from assay.image import place
-from assay.types import Sample
+from assay.types import Label, Sample
 
 GROUP = "derivation"
 """The group of a copy that names what was done to it, the latest last: "faces+degrade"."""
@@ -79,7 +79,7 @@ def derive(
 
     A row of the copy has its source's label, generator, source, subject, video, frame, split and groups (where the
     derivation does not say otherwise), its origin, its own SHA-256, and the group "derivation". Files are named
-    `SPLIT/LABEL/HH/HASH-NN.suffix` after the first digits of the source's SHA-256.
+    `SPLIT/LABEL/HH/HASH-NN.suffix` after their own split and label and the first digits of the source's SHA-256.
 
     Killed at any moment, the same call goes on. Rows that failed are tried again; files of finished rows are compared
     with their SHA-256, and made anew where they are damaged or their source has changed.
@@ -239,7 +239,7 @@ class _Worker:
         except OSError as error:
             raise derived.disk(self.root, error) from error
         sha256 = hashlib.sha256(piece.data).hexdigest()
-        return Unnamed(part, piece.suffix, sha256, piece.video, piece.frame, piece.groups)
+        return Unnamed(part, piece.suffix, sha256, piece.generator, piece.video, piece.frame, piece.groups)
 
 
 def chance(name: str, seed: int, sha256: str) -> np.random.Generator:
@@ -387,6 +387,8 @@ def _copies(sample: Sample, entry: Entry, root: Path, name: str) -> Iterator[Sam
         yield dataclasses.replace(
             sample,
             place=str(root / file.file),
+            label=Label.FAKE if file.generator else sample.label,
+            generator=file.generator or sample.generator,
             video=file.video or sample.video,
             frame=sample.frame if file.frame is None else file.frame,
             origin=origin,

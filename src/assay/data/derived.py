@@ -29,6 +29,7 @@ from assay.data import lock
 from assay.data.table import Table
 from assay.errors import OutputError
 from assay.image import place
+from assay.types import Label
 
 PLAN = "derivation.json"
 WORK = ".derive"
@@ -49,10 +50,14 @@ class _Line(pydantic.BaseModel):
 
 
 class File(_Line):
-    """One piece: its name below the folder, and what the sample says otherwise than its source."""
+    """One piece: its name below the folder, and what the sample says otherwise than its source.
+
+    One with a generator is a fake.
+    """
 
     file: str = pydantic.Field(pattern=_FILE)
     sha256: str
+    generator: str = ""
     video: str = ""
     frame: int | None = None
     groups: dict[str, str] = {}
@@ -87,6 +92,7 @@ class Unnamed:
     part: Path
     suffix: str
     sha256: str
+    generator: str
     video: str
     frame: int | None
     groups: Mapping[str, str]
@@ -156,20 +162,25 @@ class Folder:
 
     def finish(self, made: Made) -> None:
         """Names the pieces of a row and writes down that it is done. Raises OutputError (kind "disk")."""
-        label = LABELS[int(self._table.labels[made.row])]
+        own = int(self._table.labels[made.row])
         split = SPLITS[str(self._table.column("split")[made.row])]
-        stem = self._stem(f"{split}/{label}/{made.sha256[:2]}/{made.sha256[:_DIGITS]}")
+        labels = [int(Label.FAKE) if piece.generator else own for piece in made.pieces]
+        stems = {
+            label: self._stem(f"{split}/{LABELS[label]}/{made.sha256[:2]}/{made.sha256[:_DIGITS]}")
+            for label in set(labels)
+        }
         files = []
         try:
-            if made.pieces:
+            for stem in stems.values():
                 (self.root / stem).parent.mkdir(parents=True, exist_ok=True)
-            for number, piece in enumerate(made.pieces):
-                name = f"{stem}-{number:02d}{piece.suffix}"
+            for number, (label, piece) in enumerate(zip(labels, made.pieces, strict=True)):
+                name = f"{stems[label]}-{number:02d}{piece.suffix}"
                 piece.part.replace(self.root / name)
                 files.append(
                     File(
                         file=name,
                         sha256=piece.sha256,
+                        generator=piece.generator,
                         video=piece.video,
                         frame=piece.frame,
                         groups=dict(piece.groups),
@@ -187,8 +198,7 @@ class Folder:
             offset = self._added(entry.model_dump_json(exclude_defaults=True).encode() + b"\n")
         except OSError as error:
             raise disk(self.root, error) from error
-        if files:
-            self._stems.add(stem)
+        self._stems.update(stems.values())
         self._offsets[made.row] = offset
 
     def forget(self, entry: Entry) -> None:
@@ -224,7 +234,7 @@ class Folder:
         return self._stats[opened]
 
     def _stem(self, wanted: str) -> str:
-        """A name that no other row has. Only rows of one content, split and label want the same."""
+        """A name that no other row has. Only pieces of one split and label, of rows of one content, want the same."""
         stem, number = wanted, 1
         while stem in self._stems:
             number += 1

@@ -22,14 +22,15 @@ the file's markers are in order, and does not say so. Of an MPEG or FLV stream a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,12 @@ _WALK = 10
 """An animation's frames build on one another, so frame 900 costs 900 frames. Frames are taken from as many of the first
 as this times `Limits.pixels` allows."""
 
+PART = 8
+"""Most frames of a video that `parts` holds at a time."""
+
+_HEAD = 1 << 16
+"""Bytes of a file that tell whether it is a video."""
+
 _VIDEO_WALK = 100
 """The same for what is decoded to get at a video's frames: 4,800 frames of 1920 x 1080, which take seconds."""
 
@@ -67,7 +74,8 @@ class Limits:
     """What one file may cost. All are checked before pixels are unpacked.
 
     Args:
-        bytes: of the file. 256 MiB: an uncompressed 85-megapixel picture; files are held in memory whole.
+        bytes: of the file. 256 MiB: an uncompressed 85-megapixel picture; files are held in memory whole, but for
+            videos that are given as a path.
         pixels: width times height of a frame. 100 million: twice what phones and most cameras write by default, and
             300 MB as an array; the 102 and 200 megapixels of a few need a higher limit. Pillow's own ceiling, twice
             `PIL.Image.MAX_IMAGE_PIXELS` (179 million unless the host program changed it), can hold as well. All
@@ -79,6 +87,8 @@ class Limits:
             first and the last. 15: as GenConViT and its followers judge a clip.
         total_frames: an animation, or a TIFF, that claims more is refused. 10,000: five minutes at 30 frames a second.
             Videos have an index and may be longer: `assay.image.container.MOST_FRAMES`.
+        video_bytes: of a video given as a path, which is read from the open file. 64 GiB: nine hours of a camera's
+            1920 x 1080. What it bounds is the time for its hash.
 
     Raises:
         ValueError: a limit below 1.
@@ -90,6 +100,7 @@ class Limits:
     frames: int = 16
     video_frames: int = 15
     total_frames: int = 10_000
+    video_bytes: int = 64 << 30
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -122,37 +133,169 @@ def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
         return _from_image(source, limits)
     if isinstance(source, np.ndarray):
         return _from_array(source, limits)
-    if isinstance(source, bytes | bytearray | memoryview):
-        _check_bytes(memoryview(source).nbytes, limits)
-        return _from_bytes(bytes(source), limits)
-    if isinstance(source, str | os.PathLike):
-        return _from_bytes(_read(source, limits), limits)
-    raise TypeError(f"cannot decode a {type(source).__name__}; give a path, bytes, a Pillow image or a uint8 array")
+    with _opened(source, limits) as found:
+        if isinstance(found, bytes):
+            return _from_bytes(found, limits)
+        clip = video.read(
+            found.file,
+            found.form,
+            frames=min(limits.frames, limits.video_frames),
+            pixels=2 * limits.pixels,
+            work=_VIDEO_WALK * limits.pixels,
+            check=lambda size: _check_size(size, limits),
+        )
+        return Picture(clip.frames, found.sha256, found.form, clip.numbers, clip.count, clip.times)
+
+
+def parts(source: Source, limits: Limits = DEFAULT, *, every: float | None = None) -> Generator[Picture]:
+    """The picture in `source`, a video in parts of at most `PART` frames, so that a long one takes no more memory.
+
+    The frames are those of `decode`, except that a video gives `Limits.video_frames` of them however large they are. A
+    part whose first frame does not lie behind the last part's begins the clip anew, and what came before is void
+    (`assay.image.video.walk`).
+
+    Args:
+        source, limits: as for `decode`.
+        every: a video gives the first frame at or after each multiple of so many seconds instead, over its whole
+            length; `assay.image.video.LEAST_STEP` or more.
+
+    Yields:
+        Pictures of one shape and with one hash, one for anything but a video. To be closed where it is left early.
+
+    Raises:
+        InputError: as `decode` does, a video's also at its end; unsupported, where a video does not tell its seconds.
+        ValueError: `every` is out of range.
+    """
+    wanted = video.Wanted(min(limits.frames, limits.video_frames) if every is None else None, every)
+    if isinstance(source, Image.Image | np.ndarray):
+        yield decode(source, limits)
+        return
+    with _opened(source, limits) as found:
+        if isinstance(found, bytes):
+            yield _from_bytes(found, limits)
+        else:
+            yield from _parts(found, wanted, limits)
+
+
+def one(source: Source, limits: Limits = DEFAULT, *, frame: int | None = None, time: float | None = None) -> Picture:
+    """One frame of a video, an animation or a TIFF, by its number or by the second at which it is shown.
+
+    Args:
+        source, limits: as for `decode`. To get at it a video may be decoded from its start.
+        frame: counted from 0; a still picture has frame 0.
+        time: seconds since the first frame, of a video.
+
+    Raises:
+        InputError: as `decode` does; missing (it has no such frame or second) or unsupported (it does not tell its
+            seconds, or a page that is not read).
+        ValueError: neither or both are given.
+    """
+    wanted = video.Wanted(number=frame, time=time)
+    if not isinstance(source, Image.Image | np.ndarray):
+        with _opened(source, limits) as found:
+            if not isinstance(found, bytes):
+                return next(_parts(found, wanted, limits))
+            if frame is not None:
+                return _from_bytes(found, limits, frame)
+    if time is not None:
+        raise InputError("only a video tells at which second a frame is shown; ask by number", kind="unsupported")
+    if frame != 0:
+        raise _no_frame(frame, 1)
+    return decode(source, limits)
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    if isinstance(path, str) and place.split(path)[1]:
-        data = place.read(path, limits.bytes + 1)
-        _check_bytes(len(data), limits)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Video:
+    """A video that can be read: where from, its format and the hash of its bytes."""
+
+    file: BinaryIO
+    form: str
+    sha256: str
+
+
+@contextlib.contextmanager
+def _opened(source: Source, limits: Limits) -> Iterator[bytes | _Video]:
+    """A file's content; a video that can be read in its place, and never whole."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        _check_bytes(memoryview(source).nbytes, limits.bytes)
+        yield _of_content(bytes(source), limits)
+    elif isinstance(source, str) and place.split(source)[1]:
+        data = place.read(source, limits.bytes + 1)
+        _check_bytes(len(data), limits.bytes)
+        yield _of_content(data, limits)
+    elif isinstance(source, str | os.PathLike):
+        with _of_path(source, limits) as found:
+            yield found
+    else:
+        raise TypeError(f"cannot decode a {type(source).__name__}; give a path, bytes, a Pillow image or a uint8 array")
+
+
+def _of_content(data: bytes, limits: Limits) -> bytes | _Video:
+    form = container.identify(data) if data else ""
+    if form not in container.VIDEOS:
         return data
+    container.outline(form, data, limits.total_frames)
+    return _Video(io.BytesIO(data), form, hashlib.sha256(data).hexdigest())
+
+
+@contextlib.contextmanager
+def _of_path(path: str | os.PathLike[str], limits: Limits) -> Iterator[bytes | _Video]:
     try:
         _check_regular(os.stat(path))  # noqa: PTH116 (a bytes path is allowed here, and Path would refuse it)
         # The file may have been exchanged since: with O_NONBLOCK even a named pipe opens at once, and is then refused.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb", buffering=0) as file:
-            status = os.fstat(handle)
-            _check_regular(status)
-            _check_bytes(status.st_size, limits)
-            data = _read_all(file, status.st_size, limits.bytes + 1)
     except ValueError as error:  # a NUL inside the name
         raise InputError(f"no such file: {error}", kind="missing") from None
     except OSError as error:
         raise _cannot_read(error) from None
-    _check_bytes(len(data), limits)
-    return data
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        try:
+            status = os.fstat(handle)
+            _check_regular(status)
+            form = _video_form(file.read(_HEAD))
+            if form:
+                _check_bytes(status.st_size, limits.video_bytes)
+                sliced: Any = _Sliced(file, status.st_size)  # all that the walk over a video does to its bytes
+                container.outline(form, sliced, limits.total_frames)
+                file.seek(0)
+                yield _Video(file, form, hashlib.file_digest(file, "sha256").hexdigest())
+                return
+            _check_bytes(status.st_size, limits.bytes)
+            file.seek(0)
+            data = _read_all(file, status.st_size, limits.bytes + 1)
+        except OSError as error:
+            raise _cannot_read(error) from None
+    _check_bytes(len(data), limits.bytes)
+    yield _of_content(data, limits)
+
+
+def _video_form(head: bytes) -> str:
+    """Which kind of video a file with this beginning is; empty where it is none, or needs a longer look."""
+    try:
+        form = container.identify(head)
+    except InputError:
+        return ""
+    return form if form in container.VIDEOS else ""
+
+
+class _Sliced:
+    """A file that is sliced and measured like the bytes in it."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        if isinstance(place, int):
+            return self[place : place + 1][0]  # type: ignore[index]
+        start, stop, _ = place.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(max(0, stop - start))
 
 
 def _read_all(file: io.FileIO, size: int, most: int) -> bytes:
@@ -184,10 +327,10 @@ def _cannot_read(error: OSError) -> InputError:
     return InputError(f"could not be read ({error.strerror or error}); check the disk and try again", kind="unreadable")
 
 
-def _check_bytes(count: int, limits: Limits) -> None:
-    if count > limits.bytes:
+def _check_bytes(count: int, most: int) -> None:
+    if count > most:
         raise InputError(
-            f"more than {limits.bytes:,} bytes; make it smaller or raise the limit on bytes", kind="too_many_bytes"
+            f"more than {most:,} bytes; make it smaller or raise the limit on bytes", kind="too_many_bytes"
         )
 
 
@@ -205,12 +348,11 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         )
 
 
-def _from_bytes(data: bytes, limits: Limits) -> Picture:
+def _from_bytes(data: bytes, limits: Limits, number: int | None = None) -> Picture:
+    """A picture of any kind but a video; only the frame `number`, where it is given."""
     if not data:
         raise InputError(f"empty, not one byte; {container.AGAIN}", kind="empty")
     form = container.identify(data)
-    if form in container.VIDEOS:
-        return _from_video(data, form, limits)
     outline = container.outline(form, data, limits.total_frames)
     if outline.size:
         _check_size(outline.size, limits)
@@ -220,6 +362,7 @@ def _from_bytes(data: bytes, limits: Limits) -> Picture:
         with quiet(tiff=form == "TIFF"):
             image = decoder(io.BytesIO(data))
             count, shown = _select(form, image, outline.frames, limits)
+            shown = shown if number is None else _only(number, count, shown)
             frames, numbers = _frames(image, shown, limits)
     except InputError:
         raise
@@ -234,24 +377,30 @@ def _from_bytes(data: bytes, limits: Limits) -> Picture:
     )
 
 
-def _from_video(data: bytes, form: str, limits: Limits) -> Picture:
-    container.outline(form, data, limits.total_frames)
-    clip = video.read(
-        data,
-        form,
-        frames=min(limits.frames, limits.video_frames),
+def _parts(found: _Video, wanted: video.Wanted, limits: Limits) -> Iterator[Picture]:
+    def part() -> Picture:
+        times = tuple(frame.time for frame in held if frame.time is not None)
+        numbers = tuple(frame.number for frame in held)
+        return Picture(tuple(frame.pixels for frame in held), found.sha256, found.form, numbers, held[0].count, times)
+
+    held: list[video.Frame] = []
+    frames = video.walk(
+        found.file,
+        found.form,
+        wanted,
         pixels=2 * limits.pixels,
         work=_VIDEO_WALK * limits.pixels,
         check=lambda size: _check_size(size, limits),
     )
-    return Picture(
-        frames=clip.frames,
-        sha256=hashlib.sha256(data).hexdigest(),
-        format=form,
-        frame_numbers=clip.numbers,
-        frame_count=clip.count,
-        times=clip.times,
-    )
+    for frame in frames:
+        if held and frame.number <= held[-1].number:
+            held.clear()
+        held.append(frame)
+        if len(held) == PART or (len(held) + 1) * frame.pixels[..., 0].size > 2 * limits.pixels:
+            yield part()
+            held.clear()
+    if held:
+        yield part()
 
 
 def _decoder(form: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
@@ -304,6 +453,17 @@ def _select(form: str, image: ImageFile.ImageFile, counted: int | None, limits: 
     width, height = image.size
     reach = max(1, min(count, _WALK * limits.pixels // (width * height)))
     return count, _Shown(_spread(range(reach), image.size, limits), first, cumulative=True)
+
+
+def _only(number: int, count: int, shown: _Shown) -> _Shown:
+    """The frame of that number alone."""
+    if not 0 <= number < count:
+        raise _no_frame(number, count)
+    return dataclasses.replace(shown, numbers=(number,))
+
+
+def _no_frame(number: int | None, count: int) -> InputError:
+    return InputError(f"no frame {number} in it; it has {count:,}, counted from 0", kind="missing")
 
 
 def _spread(candidates: Sequence[int], size: tuple[int, int], limits: Limits) -> list[int]:

@@ -5,12 +5,14 @@ PyAV (the extra `video`) reads packets and decodes. What is ours is which frames
 - **Which**: at most `frames` of them, at the numbers `linspace(0, count - 1, frames)`, rounded down. *Paper*: 15 frames
   a clip (GenConViT, arXiv 2307.07036, and the masked-eye study on it, arXiv 2410.05466); *release*: that very formula
   (erprogs/GenConViT@077e79b, model/pred_func.py, `extract_frames`). Frames are numbered from 0 in the order in which
-  they are shown. At a constant rate even in number is even in time; at a variable rate it is number that is even.
+  they are shown. At a constant rate even in number is even in time; at a variable rate it is number that is even. Or
+  (*ours*) one every so many seconds by the time stamps, over the whole clip; or a single one, by number or second.
 - **How**: all packets are read once, undecoded; their time stamps number the frames. Then each frame is reached from
   the key frame before it. Where time stamps are missing or double, or seeking does not arrive where it should, the clip
-  is decoded from its start instead. Both give the same frames.
-- **Cost** (*ours*): no more is decoded than `work` pixels in all. A frame that lies too far behind its key frame gives
-  its place to the last one within reach, so that a clip of hours with one key frame costs seconds as well.
+  is decoded from its start instead. Both give the same frames, one at a time, so that nobody has to hold them all.
+- **Cost** (*ours*): for frames evenly over the clip no more is decoded than `work` pixels in all. A frame that lies too
+  far behind its key frame gives its place to the last one within reach, so that a clip of hours with one key frame
+  costs seconds as well. Frames by the second cost up to one pass over the clip.
 - **Damage** (*ours*): a frame that the decoder could not decode, or filled in, is never shown, nor are those after it
   up to the next key frame, which are built on it. The next sound one takes its place, if it comes before the frame that
   was chosen next. Where less than half of the frames chosen are left, the clip is refused. So is a file that ends
@@ -38,9 +40,10 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -80,16 +83,38 @@ _LATE = 32
 
 _DISCARD_ALL = 48  # AVDISCARD_ALL
 
+LEAST_STEP = 0.001
+"""Seconds between frames that may be asked for."""
+
+_NEARLY = 1e-6
+"""Seconds by which a frame may miss the one that is asked for: less than any time stamp's unit."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a video.
+
+    Args:
+        pixels: (height, width, 3) uint8 sRGB, upright; of one shape in all frames of a clip.
+        number: its place in the clip, counted from 0 in the order they are shown.
+        time: its seconds since the first frame of the clip, from the time stamps; None where the clip has none.
+        count: frames of the whole clip: its packets, which are not decoded to be counted.
+    """
+
+    pixels: Pixels
+    number: int
+    time: float | None
+    count: int
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clip:
-    """Some frames of a video.
+    """Some frames of a video, all at once.
 
     Args:
-        frames: each (height, width, 3) uint8 sRGB, upright, all of one shape; at least one.
-        numbers: place of each in the clip, counted from 0 in the order they are shown; ascending.
-        times: seconds of each since the first frame of the clip, from the time stamps; empty where the clip has none.
-        count: frames of the whole clip: its packets, which are not decoded to be counted.
+        frames, numbers: as in `Frame`, in ascending order; at least one.
+        times: of each; empty where the clip has none.
+        count: as in `Frame`.
     """
 
     frames: tuple[Pixels, ...]
@@ -98,24 +123,43 @@ class Clip:
     count: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which frames of a video; one of these.
+
+    Args:
+        frames: at most so many, >= 1, evenly over the clip.
+        every: one every so many seconds, `LEAST_STEP` or more: the first frame at or after each multiple.
+        number: the frame of this number.
+        time: the frame that is shown at this second.
+
+    Raises:
+        ValueError: none or several are given, or a value is out of range.
+    """
+
+    frames: int | None = None
+    every: float | None = None
+    number: int | None = None
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        if sum(getattr(self, field.name) is not None for field in dataclasses.fields(self)) != 1:
+            raise ValueError("frames, every, number, time: give one of them")
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"{self.frames} frames show nothing; give 1 or more")
+        if self.every is not None and not LEAST_STEP <= self.every < math.inf:
+            raise ValueError(f"a frame every {self.every} s does not hold; give {LEAST_STEP} or more")
+
+
 Check = Callable[[tuple[int, int]], None]
 """Raises for a (width, height) that is not to be decoded."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Budget:
-    """As in `read`."""
-
-    frames: int
-    pixels: int
-    work: int
-
-
-def read(data: bytes, form: str, *, frames: int, pixels: int, work: int, check: Check) -> Clip:
-    """Up to `frames` frames of a video, evenly over it.
+def read(data: bytes | BinaryIO, form: str, *, frames: int, pixels: int, work: int, check: Check) -> Clip:
+    """Up to `frames` frames of a video, evenly over it, all of them held at once.
 
     Args:
-        data: the file.
+        data: the file, or its content.
         form: what `container.identify` calls it, one of `container.VIDEOS`.
         frames: how many, >= 1.
         pixels: of all frames that are given, together; at least one is given.
@@ -127,36 +171,94 @@ def read(data: bytes, form: str, *, frames: int, pixels: int, work: int, check: 
             (no frame in it), unsupported (a codec that is not read), truncated, corrupt, too_many_frames, or what
             `check` raises.
     """
+    taken = list[Frame]()
+    for frame in walk(data, form, Wanted(frames), pixels=pixels, work=work, check=check, together=True):
+        if taken and frame.number <= taken[-1].number:
+            taken.clear()
+        taken.append(frame)
+    times = tuple(frame.time for frame in taken if frame.time is not None)
+    return Clip(
+        frames=tuple(frame.pixels for frame in taken),
+        numbers=tuple(frame.number for frame in taken),
+        times=times,
+        count=taken[0].count,
+    )
+
+
+def walk(
+    data: bytes | BinaryIO, form: str, wanted: Wanted, *, pixels: int, work: int, check: Check, together: bool = False
+) -> Iterator[Frame]:
+    """Frames of a video one at a time, in the order in which they are shown; none is held here.
+
+    The clip is decoded once at most. Only where its time stamps prove wrong, or seeking does, on the way, the walk
+    begins anew: a frame whose number is not above the last one's says so, and what came before it is void.
+
+    Args:
+        data, form, check: as in `read`. A file is read from where it is needed, never whole, and not closed.
+        wanted: which frames.
+        pixels: of one frame.
+        work: pixels that may be decoded to get at `Wanted.frames`. For the others it may be the whole clip.
+        together: the frames are held, and are no more than fit into `pixels`.
+
+    Raises:
+        InputError: as `read` does; also missing (the clip has no such frame or second) and unsupported (it has no
+            times where seconds are asked for). At the end too: corrupt, where less than half of the frames that were
+            chosen could be decoded.
+        OSError: the file could not be read.
+    """
     try:
         import av  # noqa: F401
     except ImportError:
         raise InputError(str(MissingExtra("a video", "video")), kind="needs_extra") from None
-    try:
-        budget = _Budget(frames, pixels, work)
-        index, (width, height) = _survey(data, form, budget, check)
-        most = max(1, min(frames, pixels // (width * height), index.count))
-        reach = max(1, work // (width * height) // most)
-        taken = list[_Frame]()
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    with _faults(form):
+        index, (width, height) = _survey(file, form, pixels, check)
+        area = width * height
+        given = most = 0
         for attempt in (index, index.without_seeking(), index.without_stamps()):
-            index = attempt
-            with contextlib.suppress(_Astray):
-                taken = _take(data, form, index, index.chosen(most, reach), budget, check)
+            if wanted.frames is None:
+                numbers, left = attempt.wanted(wanted), index.count
+                most = len(numbers)
+            else:
+                most = min(wanted.frames, max(1, pixels // area) if together else wanted.frames, index.count)
+                numbers, left = attempt.chosen(most, max(1, work // area // most)), work // area
+            try:
+                budget = _Budget(pixels, left * area, together)
+                for number, shown in _take(file, form, attempt, numbers, budget, check):
+                    given += 1
+                    yield Frame(shown, number, attempt.time(number), index.count)
                 break
+            except _Astray:
+                given = 0
+    if given < (most + 1) // 2:
+        raise container.corrupt(form, f"only {given} of the {most} frames looked for can be decoded")
+
+
+@contextlib.contextmanager
+def _faults(form: str) -> Iterator[None]:
+    """Whatever goes wrong with a file becomes an InputError, or stays the OSError of a disk."""
+    import av
+
+    try:
+        yield
     except InputError:
         raise
     except MemoryError as error:
         raise InputError("not enough memory to decode it; free some, or set lower limits", kind="unreadable") from error
     except Exception as error:  # FFmpeg's own, mostly; whatever it is, this file is the cause
+        if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
+            raise
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise container.corrupt(form, " ".join(words.split())[:100]) from error
-    if len(taken) < (most + 1) // 2:
-        raise container.corrupt(form, f"only {len(taken)} of the {most} frames looked for can be decoded")
-    return Clip(
-        frames=tuple(frame.pixels for frame in taken),
-        numbers=tuple(frame.number for frame in taken),
-        times=index.times([frame.number for frame in taken]),
-        count=index.count,
-    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Budget:
+    """As in `walk`; `work` in pixels, whatever is wanted."""
+
+    pixels: int
+    work: int
+    together: bool
 
 
 # ── what the packets say ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,15 +351,47 @@ class _Index:
         order = np.arange(self.count, dtype=np.int64)
         return _Index(order, order, np.empty(0, np.int64), (_Key(0, 0),), self.second, self.rate)
 
-    def times(self, numbers: Sequence[int]) -> tuple[float, ...]:
+    def time(self, number: int) -> float | None:
+        """Seconds of a frame since the first."""
         if len(self.stamps):
-            return tuple(float(self.stamps[number] - self.stamps[0]) * self.second for number in numbers)
-        return tuple(number / self.rate for number in numbers) if self.rate else ()
+            return float(self.stamps[number] - self.stamps[0]) * self.second
+        return number / self.rate if self.rate else None
+
+    def wanted(self, wanted: Wanted) -> list[int]:
+        """Numbers of the frames that are wanted by their second or their number."""
+        if wanted.number is not None:
+            if not 0 <= wanted.number < self.count:
+                raise InputError(
+                    f"no frame {wanted.number} in it; it has {self.count:,}, counted from 0", kind="missing"
+                )
+            return [wanted.number]
+        times = self._times()
+        if wanted.every is not None:
+            # A frame is the first at or after a multiple where more multiples lie behind it than behind the one before.
+            steps = np.floor((times + _NEARLY) / wanted.every)
+            even: list[int] = np.flatnonzero(np.diff(steps, prepend=-1) > 0).tolist()
+            return even
+        assert wanted.time is not None
+        length = float(times[-1]) * (1 + 1 / max(1, self.count - 1))  # the last frame is shown for as long as the mean
+        if not 0 <= wanted.time <= length + _NEARLY:
+            raise InputError(
+                f"no second {wanted.time:g} in it; its frames run from 0 to {times[-1]:.2f} s", kind="missing"
+            )
+        return [int(np.searchsorted(times, wanted.time + _NEARLY, "right")) - 1]
+
+    def _times(self) -> npt.NDArray[np.float64]:
+        if len(self.stamps):
+            return np.asarray((self.stamps - self.stamps[0]) * self.second, np.float64)
+        if self.rate:
+            return np.arange(self.count) / self.rate
+        raise InputError(
+            "a video that does not say at which second a frame is shown; ask by number", kind="unsupported"
+        )
 
 
-def _survey(data: bytes, form: str, budget: _Budget, check: Check) -> tuple[_Index, tuple[int, int]]:
+def _survey(data: BinaryIO, form: str, pixels: int, check: Check) -> tuple[_Index, tuple[int, int]]:
     """The index of a file's video, and its (width, height)."""
-    with _opened(data, form, budget) as (file, stream):
+    with _opened(data, form, pixels) as (file, stream):
         size = stream.codec_context.width, stream.codec_context.height
         if min(size) < 1:
             raise container.corrupt(form, "its video has no size")
@@ -312,12 +446,13 @@ def _stamped(
 
 
 @contextlib.contextmanager
-def _opened(data: bytes, form: str, budget: _Budget) -> Iterator[tuple[Any, Any]]:
+def _opened(data: BinaryIO, form: str, pixels: int) -> Iterator[tuple[Any, Any]]:
     """The file and its video stream, as PyAV's objects, at their start."""
     import av
 
-    options = {"codec_whitelist": ",".join(_CODECS), "max_pixels": str(min(budget.pixels, 0x7FFF_FFFF))}
-    with av.open(io.BytesIO(data), format=_DEMUXERS[form], options=options, io_open=_refuse) as file:
+    data.seek(0)
+    options = {"codec_whitelist": ",".join(_CODECS), "max_pixels": str(min(pixels, 0x7FFF_FFFF))}
+    with av.open(_Handed(data), format=_DEMUXERS[form], options=options, io_open=_refuse) as file:
         file.flags &= ~1  # AVFMT_FLAG_GENPTS, PyAV's default: AVI's missing time stamps would be guessed, and wrong
         stream = _video(file, form)
         stream.codec_context.options = options
@@ -327,6 +462,13 @@ def _opened(data: bytes, form: str, budget: _Budget) -> Iterator[tuple[Any, Any]
                 with contextlib.suppress(AttributeError):  # an older PyAV: read, and passed over
                     other.discard = _DISCARD_ALL
         yield file, stream
+
+
+class _Handed:
+    """A file as PyAV may have it: without its name, and left open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def _refuse(*_: object) -> Any:
@@ -454,16 +596,14 @@ class _Reader:
         raise _Astray
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Frame:
-    number: int
-    pixels: Pixels
-
-
-def _take(data: bytes, form: str, index: _Index, wanted: Sequence[int], budget: _Budget, check: Check) -> list[_Frame]:
-    """The frames that are wanted, as far as they can be decoded."""
-    taken = list[_Frame]()
-    with _opened(data, form, budget) as (file, stream):
+def _take(
+    data: BinaryIO, form: str, index: _Index, wanted: Sequence[int], budget: _Budget, check: Check
+) -> Iterator[tuple[int, Pixels]]:
+    """The frames that are wanted, as far as they can be decoded, with their numbers. Raises _Astray."""
+    shape: tuple[int, ...] = ()
+    turn = b""
+    held = 0
+    with _opened(data, form, budget.pixels) as (file, stream):
         # Decoders give frames late, so each run takes a few packets more than it needs.
         area = stream.codec_context.width * stream.codec_context.height
         reader = _Reader(file, stream, index, budget.work + _LATE * len(wanted) * area)
@@ -472,25 +612,29 @@ def _take(data: bytes, form: str, index: _Index, wanted: Sequence[int], budget: 
             if found is None:
                 continue
             size = found[1].width, found[1].height
-            if not taken:
+            if not shape:
                 check(size)
-            if (len(taken) + 1) * size[0] * size[1] > budget.pixels and taken:
+            elif budget.together and held + size[0] * size[1] > budget.pixels:
                 break
-            pixels = _shown(found[1])
-            if not taken or pixels.shape == taken[0].pixels.shape:
-                taken.append(_Frame(found[0], pixels))
-    return taken
+            if not shape:
+                # Of the first alone: a frame that was asked for it is in a cycle with it, and waits for the collector.
+                matrix = found[1].side_data.get("DISPLAYMATRIX")
+                turn = b"" if matrix is None else bytes(matrix)
+            pixels = _shown(found[1], turn)
+            shape = shape or pixels.shape
+            if pixels.shape == shape:
+                held += size[0] * size[1]
+                yield found[0], pixels
 
 
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _shown(frame: Any) -> Pixels:
-    """A frame's colours, turned as the track says."""
+def _shown(frame: Any, matrix: bytes) -> Pixels:
+    """A frame's colours, turned as the track says by its display matrix; empty where it has none."""
     pixels: Pixels = frame.reformat(format="rgb24", interpolation=_SCALER).to_ndarray()
-    side = frame.side_data.get("DISPLAYMATRIX")
     # Always a copy of its own: what PyAV hands out may share the frame's memory.
-    return np.array(pixels if side is None else _turned(pixels, bytes(side)), order="C")
+    return np.array(_turned(pixels, matrix), order="C")
 
 
 def _turned(pixels: Pixels, matrix: bytes) -> Pixels:

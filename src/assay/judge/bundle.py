@@ -167,6 +167,7 @@ def read(folder: str | os.PathLike[str]) -> Bundle:
         judge = _model(Judge, _json(place / JUDGE), JUDGE)
         heads = _read_heads(card, _arrays(place / HEADS))
         seen = _read_seen(_arrays(place / SEEN))
+        _check_parts(place, card)
     except OSError as error:
         raise BundleError(
             f"{place} can't be read: {error}; check its permissions or copy it again", kind="torn"
@@ -324,6 +325,44 @@ def _read_heads(card: Card, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, He
             )
         heads[stream.name] = head
     return heads
+
+
+def _check_parts(place: Path, card: Card) -> None:
+    """No stream's part ends behind its trunk's embedding, which would be seen only once a picture is judged."""
+    lengths: dict[str, int | None] = {}
+    for stream in card.streams:
+        if stream.part is None:
+            continue
+        graph = f"{stream.trunk}.judge.onnx"
+        if graph not in lengths:
+            lengths[graph] = _length(place / graph)
+        length = lengths[graph]
+        if length is not None and stream.part[1] > length:
+            raise BundleError(
+                f"{CARD}: stream {stream.name!r} has the part {stream.part} of its trunk's embedding, "
+                f"{graph} gives {length} numbers",
+                kind="invalid",
+            )
+
+
+def _length(graph: Path) -> int | None:
+    """Length of the embedding that a graph gives; None where it leaves that open."""
+    # Few bundles need it to be read.
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Nothing will be run: as it is on disk, the graph is known in milliseconds, and no weights are read.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        shapes = {output.name: output.shape for output in session.get_outputs()}
+    except Exception as error:  # ONNX Runtime's errors share no root
+        raise BundleError(f"{graph.name} can't be run: {error}", kind="invalid") from error
+    length = (shapes.get("embedding") or [None])[-1]
+    return length if isinstance(length, int) else None
 
 
 def _read_seen(arrays: dict[str, npt.NDArray[Any]]) -> Seen:

@@ -57,7 +57,8 @@ class StreamCard(pydantic.BaseModel):
         parameters: of the trunk.
         embedding: width d of the embedding.
         part: first and last number (excluded) of what is the stream's in its trunk's embedding, where several streams
-            share a trunk and each has numbers of its own; None: all.
+            share a trunk and each has numbers of its own; None: all. `assay.judge.bundle.read` refuses one that ends
+            behind what the trunk gives.
         backbone: the architecture, by its timm name where it has one.
     """
 

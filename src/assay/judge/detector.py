@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import math
 import os
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +19,22 @@ import numpy.typing as npt
 from PIL import Image
 
 from assay.errors import BundleError, InputError, MissingExtra
-from assay.image.decode import DEFAULT, Limits, Source, decode
+from assay.image.decode import DEFAULT, Limits, Source, decode, parts
 from assay.image.faces import Face
 from assay.image.mtcnn import look
 from assay.image.view import View
+from assay.judge import film, tracks
 from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
 from assay.judge.engine import Device, Engine
+from assay.judge.film import Faces
 from assay.judge.heads import Head
+from assay.judge.prepared import Prepared as Prepared
+from assay.judge.prepared import Raws, Watched, joined, of_faces, sighted
 from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool
 from assay.judge.seen import Seen
 from assay.judge.skip import Skip
-from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Verdict
+from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Track, Verdict
 
 if TYPE_CHECKING:
     from assay.judge.explain import Explanation
@@ -39,37 +45,12 @@ DISAGREE = 0.5
 SKIPPED = "left out, as it could not have changed the verdict"
 """Why a stream has no part where streams may be left out."""
 
-Raws = list[npt.NDArray[np.float64]]
-"""Of each frame, the raw scores of its crops; a frame without a face has none."""
-
 Embeddings = dict[tuple[str, View], npt.NDArray[np.float32]]
 """For each trunk and view: (crops of all pictures that have the view, in their order; dim)."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """One input reduced to what the networks will look at; a few crops instead of a camera's megapixels.
-
-    Args:
-        input: as the verdict will name it.
-        sha256, width, height, frame_numbers, frame_count: of the `Picture`.
-        crops: for each view that applies, shape (crops of all frames, S, S, 3) uint8, frame by frame.
-        boxes: of each of these views, by frame, where its crops lie in px of the picture; a box may reach beyond it. A
-            frame without a face has none.
-        absent: why a view does not apply, for each of the others.
-        later: the frames, where views are cut only when their streams are to run; else empty.
-    """
-
-    input: str
-    sha256: str
-    width: int
-    height: int
-    frame_numbers: tuple[int, ...]
-    frame_count: int
-    crops: Mapping[View, Pixels]
-    boxes: Mapping[View, tuple[tuple[Box, ...], ...]]
-    absent: Mapping[View, str]
-    later: tuple[Pixels, ...] = ()
+class _Over(Exception):
+    """Nobody waits for a clip any more."""
 
 
 class Detector:
@@ -141,8 +122,8 @@ class Detector:
     @property
     def name(self) -> str:
         """The name on its card; NAME-KIND where another head than the default one judges, NAME-RULE where the streams
-        vote by another rule."""
-        return f"{self.card.name}-{self._choice}" if self._choice else self.card.name
+        vote by another rule, and -skip behind it where streams may be left out."""
+        return "-".join(filter(None, (self.card.name, self._choice, "skip" if self._skip else "")))
 
     @property
     def version(self) -> str:
@@ -153,14 +134,13 @@ class Detector:
     def sha256(self) -> str:
         """The hash of its card, which holds the hashes of all its files.
 
-        Where another head or rule than the default one judges, it is a hash of that and its name: scores of two heads
-        or rules do not belong in one table, and are told apart by this.
+        Where another head or rule than the default one judges, or streams may be left out, it is a hash of that and its
+        name: scores of two heads or rules do not belong in one table, and are told apart by this.
         """
-        if not self._choice:
-            return self.card.sha256
         # A rule that one stream decides goes by that stream's name, which may be that of a head.
-        asked = self._choice if self._asked == "head" else f"vote {self._choice}"
-        return hashlib.sha256(f"{self.card.sha256} {asked}".encode()).hexdigest()
+        asked = self._choice if self._asked == "head" or not self._choice else f"vote {self._choice}"
+        told = " ".join(filter(None, (self.card.sha256, asked, "skip" if self._skip else "")))
+        return self.card.sha256 if told == self.card.sha256 else hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def threshold(self) -> float:
@@ -190,18 +170,20 @@ class Detector:
         fake. Raises KeyError for an unknown stream."""
         return self.head(stream).raw(self._stream(stream).own(embedding))
 
-    def judge(self, source: Source, limits: Limits = DEFAULT) -> Verdict:
-        """The verdict on one picture.
+    def judge(self, source: Source, limits: Limits = DEFAULT, *, every: float | None = None) -> Verdict:
+        """The verdict on one picture or clip. Of a clip a few frames are held at a time, however long it is.
 
         Args:
             source: a path, a file's bytes, a Pillow image or a uint8 array (height, width, 3).
-            limits: what decoding it may cost.
+            limits: what decoding it may cost, and how many frames of a clip are judged.
+            every: of a video one frame every so many seconds is judged instead (`assay.image.decode.parts`).
 
         Raises:
             InputError: it could not be decoded; `kind` says why.
             BundleError: the detector's networks can't be run.
+            ValueError: `every` is out of range.
         """
-        return self.judge_prepared([self.prepare(source, limits)])[0]
+        return self._verdicts([self._begun(source, limits, every)])[0]
 
     def explain(self, source: Source, **options: Any) -> Explanation:
         """The verdict on one picture, and where it looked.
@@ -217,7 +199,7 @@ class Detector:
 
     def judge_pictures(self, pictures: Sequence[tuple[str, Picture]]) -> list[Verdict]:
         """Verdicts on decoded pictures, each with the name its verdict will carry, in one batch."""
-        return self.judge_prepared([self.cut(picture, name) for name, picture in pictures])
+        return self.judge_prepared([self.cut(picture, name, first=True) for name, picture in pictures])
 
     def judge_many(
         self,
@@ -227,6 +209,7 @@ class Detector:
         batch: int = 8,
         workers: int = 2,
         prefetch: int | None = None,
+        every: float | None = None,
     ) -> Iterator[Verdict | Failure]:
         """A verdict, or a failure, for each source, in their order.
 
@@ -238,16 +221,20 @@ class Detector:
             sources: anything that `judge` takes.
             limits: what decoding one of them may cost.
             batch: pictures in one run of the networks, >= 1.
-            workers: threads that decode, >= 1. Each holds one whole picture at a time.
+            workers: threads that decode, >= 1. Each holds one whole picture at a time, or part of a clip, which it lets
+                the networks see as well.
             prefetch: pictures decoded ahead, as crops; None for one batch and one a worker.
+            every: as in `judge`.
 
         Raises:
             BundleError: the detector's networks can't be run.
+            ValueError: `every` is out of range.
         """
         ahead = batch + workers if prefetch is None else prefetch
         drawing = iter(sources)
-        waiting: collections.deque[tuple[str, concurrent.futures.Future[Prepared]]] = collections.deque()
+        waiting: collections.deque[tuple[str, concurrent.futures.Future[Prepared | Watched]]] = collections.deque()
         stopped: Exception | None = None
+        over = threading.Event()
         pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="assay-decode")
         try:
             while True:
@@ -257,34 +244,73 @@ class Detector:
                     except Exception as error:
                         stopped = error
                     else:
-                        waiting.append((name_of(source), pool.submit(self.prepare, source, limits)))
+                        waiting.append((name_of(source), pool.submit(self._begun, source, limits, every, over)))
                 if not waiting:
                     break
                 taken = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
                 yield from self._judged(taken)
         finally:
+            over.set()
             pool.shutdown(wait=True, cancel_futures=True)
         if not isinstance(stopped, StopIteration):
             assert stopped is not None
             raise stopped
 
-    def _judged(self, taken: Sequence[tuple[str, concurrent.futures.Future[Prepared]]]) -> list[Verdict | Failure]:
-        results: list[Prepared | Failure] = []
+    def _judged(
+        self, taken: Sequence[tuple[str, concurrent.futures.Future[Prepared | Watched]]]
+    ) -> list[Verdict | Failure]:
+        results: list[Prepared | Watched | Failure] = []
         for name, future in taken:
             try:
                 results.append(future.result())
             except InputError as error:
                 results.append(Failure(name, error.kind, str(error)))
-        verdicts = iter(self.judge_prepared([result for result in results if isinstance(result, Prepared)]))
+        verdicts = iter(self._verdicts([result for result in results if not isinstance(result, Failure)]))
         return [result if isinstance(result, Failure) else next(verdicts) for result in results]
 
+    def _verdicts(self, results: Sequence[Prepared | Watched]) -> list[Verdict]:
+        """Verdicts on pictures, in one batch, and on clips that were watched."""
+        pictures = iter(self.judge_prepared([each for each in results if isinstance(each, Prepared)]))
+        return [
+            next(pictures) if isinstance(each, Prepared) else self._verdict(each.picture, each.raws) for each in results
+        ]
+
+    def _begun(
+        self, source: Source, limits: Limits, every: float | None, over: threading.Event | None = None
+    ) -> Prepared | Watched:
+        """A source as far as it is seen by itself: a picture cut; a clip cut, embedded and scored part by part."""
+        name = name_of(source)
+        seen: list[Watched] = []
+        still: Prepared | None = None
+        with contextlib.closing(parts(source, limits, every=every)) as coming:
+            for part in coming:
+                if over is not None and over.is_set():
+                    raise _Over
+                if seen and part.frame_numbers[0] <= seen[-1].picture.frame_numbers[-1]:
+                    seen.clear()  # the clip was begun anew
+                if part.frame_count == 1:
+                    still = self.cut(part, name, first=True)
+                else:
+                    seen.append(self._watched(self.cut(part, name)))
+                del part  # before the next one is decoded
+        return joined(seen) if still is None else still
+
+    def _watched(self, part: Prepared) -> Watched:
+        (raws,) = self._raws([part], self.embed_prepared([part]), self._runs)
+        return Watched(dataclasses.replace(part, crops={}), raws)
+
     def prepare(self, source: Source, limits: Limits = DEFAULT) -> Prepared:
-        """Decode and cut one source. Raises InputError where it can't be decoded."""
+        """Decode and cut one source, a clip's frames all at once. Raises InputError where it can't be decoded."""
         return self.cut(decode(source, limits), name_of(source))
 
-    def cut(self, picture: Picture, name: str) -> Prepared:
-        """The crops of a decoded picture; its pixels are not kept, unless streams may be left out. `name` is what the
-        verdict will call it."""
+    def cut(self, picture: Picture, name: str, *, first: bool = False) -> Prepared:
+        """The crops of a decoded picture; its pixels are not kept.
+
+        Args:
+            name: what the verdict will call it.
+            first: where streams may be left out, only what the first ones are shown; the pixels are kept, and
+                `judge_prepared` cuts the rest of them where it has to.
+        """
         views = list(dict.fromkeys(view for _, view in self._runs))
         bare = Prepared(
             input=name,
@@ -296,20 +322,21 @@ class Detector:
             crops={},
             boxes={},
             absent={},
+            times=picture.times,
         )
-        if self._skip is None or picture.frame_count > 1:
+        if not first or self._skip is None or picture.frame_count > 1:
             return self._shown(bare, views, picture.frames)
-        first = {self._stream(name).view for name in self._skip.order[0]}
+        soon = {self._stream(name).view for name in self._skip.order[0]}
         whole = dataclasses.replace(bare, later=picture.frames)
-        return self._shown(whole, [view for view in views if view in first], picture.frames)
+        return self._shown(whole, [view for view in views if view in soon], picture.frames)
 
     @staticmethod
     def _shown(picture: Prepared, views: Sequence[View], frames: Sequence[Pixels]) -> Prepared:
         """The picture with further views cut from its frames."""
         width, height = picture.width, picture.height
-        absent = {view: reason for view in views if (reason := view.why_not(width, height)) and not _of_faces(view)}
+        absent = {view: reason for view in views if (reason := view.why_not(width, height)) and not of_faces(view)}
         faces: list[tuple[Face, ...]] = [() for _ in frames]
-        wanting = [view for view in views if _of_faces(view)]
+        wanting = [view for view in views if of_faces(view)]
         if wanting:
             try:
                 faces = [look(frame) for frame in frames]
@@ -323,12 +350,15 @@ class Detector:
         each = list(zip(frames, faces, strict=True))
         crops = {view: np.concatenate([view.crops(*frame) for frame in each]) for view in there}
         boxes = {view: tuple(view.boxes(width, height, found) for _, found in each) for view in there}
-        return dataclasses.replace(
+        cut = dataclasses.replace(
             picture,
             crops={**picture.crops, **crops},
             boxes={**picture.boxes, **boxes},
             absent={**picture.absent, **absent},
         )
+        if not wanting or picture.frame_count == 1:
+            return cut
+        return sighted(cut, [view for view in there if of_faces(view)], each)
 
     def judge_prepared(self, pictures: Sequence[Prepared]) -> list[Verdict]:
         """Verdicts on prepared pictures, in their order; each trunk runs once over the crops of all of them, or of
@@ -352,7 +382,7 @@ class Detector:
             runs = {run: streams for run, streams in self._runs.items() if any(s.name in group for s in streams)}
             for row, found in zip(going, self._raws(mine, self.embed_prepared(mine, runs), runs), strict=True):
                 raws[row] |= found
-                if done + 1 < len(skip.order) and shown[row].later:
+                if done + 1 < len(skip.order) and shown[row].frame_count == 1:
                     rules = self.rules.streams
                     scores = {name: rules[name].score(np.concatenate(raw)) for name, raw in raws[row].items()}
                     finite = {name: score for name, score in scores.items() if math.isfinite(score)}
@@ -405,34 +435,64 @@ class Detector:
 
     def _verdict(self, picture: Prepared, raws: Mapping[str, Raws], settled: float | None = None) -> Verdict:
         """The verdict; where some streams were left out, on the score that is `settled` without them."""
-        streams = tuple(self._stream_score(stream, picture, raws.get(stream.name)) for stream in self._streams)
+        people: dict[str, Faces] = {}
+        links = tracks.link(picture.sights)
+        if links:
+            picture, raws, people = film.followed(picture, raws, self._streams, links)
+        streams = tuple(
+            self._stream_score(stream, picture, raws.get(stream.name), people.get(stream.name))
+            for stream in self._streams
+        )
         scores = {stream.name: stream.score for stream in streams if stream.score is not None}
         bar = self.rules.bar(scores)
         score = self.rules.vote(scores) if scores else None
         if settled is not None:
             bar, score = self.rules.ensemble, settled
-        frames = self._frame_scores(picture, {name: raws[name] for name in scores}) if scores else ()
+        places, frames = self._frame_scores(picture, {name: raws[name] for name in scores}, people)
+        found = film.tracks(
+            people,
+            self.rules,
+            picture.frame_numbers,
+            picture.times,
+            [
+                dict(zip(numbers, sight.boxes, strict=True))
+                for numbers, sight in zip(links, picture.sights, strict=True)
+            ],
+        )
+        times = tuple(picture.times[place] for place in places) if picture.times else ()
+        word = Ruling.UNCERTAIN if score is None else bar.ruling(score)
         return Verdict(
-            verdict=Ruling.UNCERTAIN if score is None else bar.ruling(score),
+            verdict=word,
             score=score,
             threshold=bar.threshold,
             doubt=(bar.doubt_low, bar.threshold),
             fpr=bar.fpr,
             streams=streams,
-            reasons=tuple(self._reasons(picture, score, bar, streams, frames)),
+            reasons=tuple(
+                itertools.chain(
+                    self._main_reasons(score, bar, streams),
+                    film.told(word, frames, times, picture.frame_count),
+                    self._reasons(picture, streams, people, found) if score is not None else (),
+                )
+            ),
             detector=self._signature(),
             input=picture.input,
             sha256=picture.sha256,
             width=picture.width,
             height=picture.height,
             frames=frames,
+            times=times,
+            tracks=found,
         )
 
     def _signature(self) -> dict[str, str]:
         signature = {"name": self.name, "version": self.version, "sha256": self.sha256}
-        return signature | ({self._asked: self._choice, "card": self.card.sha256} if self._choice else {})
+        signature |= {self._asked: self._choice} if self._choice else {}
+        return signature if self.sha256 == self.card.sha256 else signature | {"card": self.card.sha256}
 
-    def _stream_score(self, stream: StreamCard, picture: Prepared, raws: Raws | None) -> StreamScore:
+    def _stream_score(
+        self, stream: StreamCard, picture: Prepared, raws: Raws | None, people: Faces | None
+    ) -> StreamScore:
         if raws is None:
             return StreamScore(stream.name, None, picture.absent.get(stream.view, SKIPPED))
         every = np.concatenate(raws)
@@ -441,30 +501,28 @@ class Detector:
         rule = self.rules.streams[stream.name]
         views = tuple(round(value, DIGITS) for value in rule.probability(every).tolist())
         faces: tuple[tuple[Box, Ruling], ...] = ()
-        if _of_faces(stream.view):
+        if of_faces(stream.view):
             squares = itertools.chain(*picture.boxes[stream.view])
             words = [rule.ruling(value) for value in views]
             faces = tuple(zip(squares, words, strict=True))
-        return StreamScore(stream.name, rule.score(every), views=views, faces=faces)
+        score = rule.score(every if people is None else people.pooled())
+        return StreamScore(stream.name, score, views=views, faces=faces)
 
-    def _frame_scores(self, picture: Prepared, raws: Mapping[str, Raws]) -> tuple[tuple[int, float], ...]:
-        if picture.frame_count == 1:
-            return ()
-        rules, found = self.rules.streams, []
-        for place, number in enumerate(picture.frame_numbers):
-            scores = {name: rules[name].score(rows[place]) for name, rows in raws.items() if len(rows[place])}
+    def _frame_scores(
+        self, picture: Prepared, raws: Mapping[str, Raws], people: Mapping[str, Faces]
+    ) -> tuple[list[int], tuple[tuple[int, float], ...]]:
+        """Which of a clip's judged frames have a score, and these, with the frames' numbers."""
+        places: list[int] = []
+        found: list[tuple[int, float]] = []
+        for place, number in enumerate(picture.frame_numbers if picture.frame_count > 1 else ()):
+            heard = {name: people[name].frame(place) if name in people else raws[name][place] for name in raws}
+            scores = {name: self.rules.streams[name].score(rows) for name, rows in heard.items() if len(rows)}
             if scores:
+                places.append(place)
                 found.append((number, self.rules.vote(scores)))
-        return tuple(found)
+        return places, tuple(found)
 
-    def _reasons(
-        self,
-        picture: Prepared,
-        score: float | None,
-        bar: Bar,
-        streams: Sequence[StreamScore],
-        frames: Sequence[tuple[int, float]],
-    ) -> Iterator[str]:
+    def _main_reasons(self, score: float | None, bar: Bar, streams: Sequence[StreamScore]) -> Iterator[str]:
         absent = [stream for stream in streams if not stream.applies]
         if score is None:
             yield f"not judged: {'; '.join(dict.fromkeys(stream.reason for stream in absent))}"
@@ -472,15 +530,20 @@ class Detector:
         yield self._main_reason(score, bar)
         for stream in absent:
             yield f"{stream.name} has no part in this: {stream.reason}"
-        if frames:
-            lowest, highest = min(frame for _, frame in frames), max(frame for _, frame in frames)
-            yield (
-                f"{len(frames)} of {picture.frame_count} frames were judged; "
-                f"their scores run from {lowest:.2f} to {highest:.2f}"
-            )
+
+    def _reasons(
+        self,
+        picture: Prepared,
+        streams: Sequence[StreamScore],
+        people: Mapping[str, Faces],
+        found: Sequence[Track],
+    ) -> Iterator[str]:
         for stream in streams:
-            if len(stream.faces) > 1:
-                yield _deciding(stream, self.rules.streams[stream.name].pool)
+            pool = self.rules.streams[stream.name].pool
+            if stream.name in people:
+                yield from film.deciding(stream.name, people[stream.name], found, pool)
+            elif len(stream.faces) > 1 and picture.frame_count == 1:
+                yield _deciding(stream, pool)
             elif stream.views and max(stream.views) - min(stream.views) >= DISAGREE:
                 yield f"the crops disagree: {stream.name} gives {min(stream.views):.2f} to {max(stream.views):.2f}"
         views = [self._stream(stream.name).view for stream in streams if stream.applies]
@@ -512,10 +575,6 @@ class Detector:
             if stream.name == name:
                 return stream
         raise KeyError(name)
-
-
-def _of_faces(view: View) -> bool:
-    return view.layout == "faces"
 
 
 def _deciding(stream: StreamScore, pool: Pool) -> str:

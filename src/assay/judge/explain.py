@@ -7,6 +7,7 @@ a map too. What each crop says by itself stands in `Look.tiles`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -17,16 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.errors import BundleError, unknown
-from assay.image import mtcnn
-from assay.image.decode import DEFAULT, Limits, Source, decode
+from assay.image.decode import DEFAULT, Limits, Source, one, parts
 from assay.image.view import View
 from assay.judge import attention as attending
 from assay.judge import scorecam
 from assay.judge.card import StreamCard
-from assay.judge.detector import Detector, Prepared, name_of
+from assay.judge.detector import Detector, name_of
 from assay.judge.engine import Engine
 from assay.judge.scorecam import CHANNELS, Masked, Toward
-from assay.types import Box, Picture, Pixels, StreamScore, Verdict
+from assay.types import Box, Pixels, StreamScore, Verdict
 
 Map = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -106,15 +106,16 @@ class Look:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """Where a detector looked in one picture.
+    """Where a detector looked in one picture, or in one frame of a clip.
 
     Args:
         verdict: on all of the input.
         pixels: the frame that was looked into, (height, width, 3) uint8.
-        frame: its number. Of several it is the one that says most clearly what was asked for.
+        frame: its number: the one that was asked for, or else of several the one that says most clearly what was.
         toward: what was asked for: what speaks for "fake", or for "real".
         channels: most channels asked a crop; None for all.
         streams: the streams that were asked for, in the detector's order.
+        time: the frame's seconds since the first of the clip; None where it has none.
     """
 
     verdict: Verdict
@@ -123,6 +124,7 @@ class Explanation:
     toward: Toward
     channels: int | None
     streams: tuple[Look, ...]
+    time: float | None = None
 
     @property
     def drawn(self) -> tuple[Look, ...]:
@@ -154,6 +156,7 @@ class Explanation:
         return {
             "verdict": self.verdict.to_dict(),
             "frame": self.frame,
+            **({} if self.time is None else {"time": self.time}),
             "toward": self.toward,
             "channels": self.channels,
             "streams": [look.to_dict() for look in self.streams],
@@ -181,13 +184,12 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Shown:
-    """What a view shows of a frame: boxes and crops, the first of which is the view's `first` of all frames."""
+    """What a view shows of a frame."""
 
     frame: Pixels
     view: View
     boxes: tuple[Box, ...]
     crops: Pixels
-    first: int = 0
 
 
 def explain(
@@ -197,51 +199,76 @@ def explain(
     streams: Collection[str] | None = None,
     channels: int | None = CHANNELS,
     toward: Toward = "fake",
+    frame: int | None = None,
+    time: float | None = None,
+    every: float | None = None,
     limits: Limits = DEFAULT,
     progress: Progress | None = None,
 ) -> Explanation:
     """Judge one picture and show where the detector looked.
+
+    Of a clip one frame is looked into, whether it is among those that are judged or not. The verdict is the clip's.
 
     Args:
         source: a path, a file's bytes, a Pillow image or a uint8 array (height, width, 3).
         streams: names of the streams to look into; None for all that judge. The verdict is that of all either way.
         channels: most channels of a trunk's feature map that are asked a crop, the ones that vary most; None for all.
         toward: what the maps show: what speaks for "fake", or for "real".
+        frame: number of the frame to look into, counted from 0; None for the one that says most clearly what is asked.
+        time: the second at which it is shown, instead of its number.
+        every: as in `Detector.judge`.
         limits: what decoding may cost.
         progress: told (trunk, done, total) masked runs.
 
     Raises:
-        InputError: it could not be decoded; `kind` says why.
+        InputError: it could not be decoded, or has no such frame; `kind` says why.
         BundleError: kind "unknown" (the detector has no such stream), "missing" (it has no explaining graph), or its
             networks can't be run.
-        ValueError: `channels` is below 1.
+        ValueError: `channels` is below 1, or both `frame` and `time` are given.
     """
     if channels is not None and channels < 1:
         raise ValueError(f"{channels} channels ask nothing; give 1 or more, or None for all")
+    if frame is not None and time is not None:
+        raise ValueError("a frame by its number or by its second, not by both")
     chosen = _chosen(detector, streams)
-    picture = decode(source, limits)
-    prepared = detector.cut(picture, name_of(source))
-    verdict = detector.judge_prepared([prepared])[0]
-    place = _place(prepared, verdict, toward)
+    asked = None if frame is None and time is None else one(source, limits, frame=frame, time=time)
+    with contextlib.closing(parts(source, limits, every=every)) as shown:
+        picture = next(shown)
+    if picture.frame_count == 1:
+        prepared = detector.cut(picture, name_of(source))
+        verdict = alone = detector.judge_prepared([prepared])[0]
+    else:
+        verdict = detector.judge(source, limits, every=every)
+        number = _clearest(verdict, toward, picture.frame_numbers[0])
+        picture = asked or one(source, limits, frame=number)
+        still = dataclasses.replace(picture, frame_numbers=(0,), frame_count=1)
+        prepared = detector.cut(still, name_of(source))
+        # By all streams, as all frames of a clip are.
+        alone = detector.judge_embedded([prepared], detector.embed_prepared([prepared]))[0]
     scores = {stream.name: stream for stream in verdict.streams}
+    here = {stream.name: stream for stream in alone.streams}
     runs: dict[tuple[str, View], list[StreamCard]] = {}
     for card in chosen:
         runs.setdefault((card.trunk, card.view), []).append(card)
     found: dict[str, Look] = {}
     for (trunk, view), cards in runs.items():
         told = None if progress is None else functools.partial(progress, trunk)
-        mine = {card.name: scores[card.name] for card in cards}
-        found |= {name: Look(name, None, stream.reason) for name, stream in mine.items()}
-        there = {name: stream for name, stream in mine.items() if stream.applies}
+        for name in (card.name for card in cards):
+            reason = f"in the frame that was looked into: {here[name].reason}"
+            found[name] = Look(name, scores[name].score, reason if scores[name].applies else scores[name].reason)
+        there = {card.name: here[card.name] for card in cards if scores[card.name].applies and here[card.name].applies}
         if there:
-            found |= _run(detector, there, _shown(picture, prepared, view, place), channels, toward, told)
+            shows = _Shown(picture.pixels, view, prepared.boxes[view][0], prepared.crops[view])
+            looks = _run(detector, there, shows, channels, toward, told)
+            found |= {name: dataclasses.replace(look, score=scores[name].score) for name, look in looks.items()}
     return Explanation(
         verdict=verdict,
-        pixels=picture.frames[place],
-        frame=picture.frame_numbers[place],
+        pixels=picture.pixels,
+        frame=picture.frame_numbers[0],
         toward=toward,
         channels=channels,
         streams=tuple(found[card.name] for card in chosen),
+        time=picture.times[0] if picture.times else None,
     )
 
 
@@ -285,25 +312,12 @@ def _chosen(detector: Detector, names: Collection[str] | None) -> list[StreamCar
     return [card for card in detector.streams if names is None or card.name in names]
 
 
-def _place(prepared: Prepared, verdict: Verdict, toward: Toward) -> int:
-    """Which of the frames to look into."""
+def _clearest(verdict: Verdict, toward: Toward, first: int) -> int:
+    """The number of the frame to look into; the first that was judged where none has a score."""
     if not verdict.frames:
-        return 0
+        return first
     number, _ = (max if toward == "fake" else min)(verdict.frames, key=lambda frame: frame[1])
-    return prepared.frame_numbers.index(number)
-
-
-def _shown(picture: Picture, prepared: Prepared, view: View, place: int) -> _Shown:
-    """The crops of a frame."""
-    frame = picture.frames[place]
-    if view in prepared.boxes:
-        each = prepared.boxes[view]
-        first = sum(len(boxes) for boxes in each[:place])
-        crops = prepared.crops[view][first : first + len(each[place])]
-        return _Shown(frame, view, each[place], crops, first)
-    # A detector that may leave streams out has not cut what only the later ones are shown.
-    faces = mtcnn.look(frame) if view.layout == "faces" else ()
-    return _Shown(frame, view, view.boxes(picture.width, picture.height, faces), view.crops(frame, faces))
+    return number
 
 
 def _run(
@@ -316,17 +330,13 @@ def _run(
 ) -> dict[str, Look]:
     """The looks of streams that apply and share a trunk and a view: its runs are shared."""
     boxes = shown.boxes
-    if not boxes:
-        reason = "there is nothing for it in the frame that was looked into"
-        return {name: Look(name, stream.score, reason) for name, stream in streams.items()}
     found: dict[str, Look] = {}
     masked, attended = _masked(detector.engine(next(iter(streams))), shown, channels, progress)
     size = shown.frame.shape[:2]
     attention = None if attended is None else _stretched(*spread(list(attended), boxes, *size))
     entropies = () if attended is None else tuple(attending.entropy(attended).tolist())
     for name, stream in streams.items():
-        views = stream.views[shown.first : shown.first + len(boxes)]
-        tiles, seen = spread([np.full((1, 1), score) for score in views], boxes, *size)
+        tiles, seen = spread([np.full((1, 1), score) for score in stream.views], boxes, *size)
         try:
             maps = masked.maps(functools.partial(detector.raw, name), toward)
         except ValueError as error:
@@ -336,7 +346,7 @@ def _run(
             name,
             stream.score,
             boxes=boxes,
-            scores=views,
+            scores=stream.views,
             map=_stretched(*spread(list(maps), boxes, *size)),
             tiles=np.where(seen, tiles, np.float32(np.nan)),
             attention=attention,

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from assay.judge import heat
+from assay.judge import film, heat
 from assay.judge.explain import Explanation, Look
 from assay.judge.heat import ANCHORS
 from assay.judge.sink import printable
+from assay.types import Verdict
 
 Table = Sequence[tuple[str, str]]
 """Rows of a name and what is told of it."""
@@ -68,7 +69,7 @@ def page(explanation: Explanation, tables: Mapping[str, Table] | None = None) ->
     policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(_SCRIPT)}'"
     score = "no score" if verdict.score is None else f"P(fake) {verdict.score:.3f}"
     name = verdict.detector
-    of_frames = f", frame {explanation.frame}" if verdict.frames else ""
+    of_frames = f", {film.frame(explanation.frame, explanation.time)}" if verdict.frames else ""
     lines = [
         "<!doctype html>",
         '<html lang="en">',
@@ -84,6 +85,7 @@ def page(explanation: Explanation, tables: Mapping[str, Table] | None = None) ->
         f'<p class="soft">{_text(verdict.input)}, {verdict.width} × {verdict.height} px{of_frames}; '
         f"{_text(name['name'])} {_text(name['version'])}</p>",
         *_list(verdict.reasons),
+        *_film(verdict),
         '<p class="controls"><label for="strength">Strength of the colours</label> '
         f'<input type="range" id="strength" min="0" max="100" value="{_START}"></p>',
         '<div class="scale" role="img" aria-label="Scale of the colours, from dark for 0 to light for 1"></div>',
@@ -94,6 +96,13 @@ def page(explanation: Explanation, tables: Mapping[str, Table] | None = None) ->
     for heading, table in (tables or {}).items():
         lines += [f"<h2>{_text(heading)}</h2>", *_table(table)]
     return "\n".join([*lines, f"<script>{_SCRIPT}</script>", "</body>", "</html>"]) + "\n"
+
+
+def _film(verdict: Verdict) -> list[str]:
+    """A clip's scores over time and the faces that were followed."""
+    course = film.course(verdict)
+    tracks = _list([film.described(track) for track in verdict.tracks])
+    return [f'<p class="soft">{_text(course)}</p>', *tracks] if course else tracks
 
 
 def _section(look: Look, explanation: Explanation) -> Iterator[str]:

@@ -44,7 +44,13 @@ class Judging(Protocol):
     """The part of `Detector` that a scan needs."""
 
     def judge_many(
-        self, sources: Iterable[str], *, limits: Limits = DEFAULT, batch: int = 8, workers: int = 2
+        self,
+        sources: Iterable[str],
+        *,
+        limits: Limits = DEFAULT,
+        batch: int = 8,
+        workers: int = 2,
+        every: float | None = None,
     ) -> Iterator[Result]:
         """One result a source, in order, lazily."""
         ...
@@ -85,6 +91,7 @@ def scan(
     limits: Limits = DEFAULT,
     batch: int = 8,
     workers: int = 2,
+    every: float | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Judge every input once and hand each result to the sink, in the inputs' order.
@@ -96,7 +103,7 @@ def scan(
         detector: from `assay.load`.
         inputs: each name once, as `expand` gives them; those that the sink already holds are passed over.
         sink: not closed here.
-        limits, batch, workers: as in `Detector.judge_many`.
+        limits, batch, workers, every: as in `Detector.judge_many`.
         progress: called with the tally after each result. One object, updated in place.
 
     Raises:
@@ -138,7 +145,7 @@ def scan(
             record(item)
         return None
 
-    results = detector.judge_many(feed(), limits=limits, batch=batch, workers=workers)
+    results = detector.judge_many(feed(), limits=limits, batch=batch, workers=workers, every=every)
     # Closing it ends the threads that decode ahead, whatever stopped the run.
     with contextlib.ExitStack() as stack:
         if hasattr(results, "close"):

@@ -27,6 +27,7 @@ import numpy as np
 
 from assay.data import lock
 from assay.errors import OutputError
+from assay.judge import film
 from assay.types import Failure, Ruling, Verdict
 
 Result = Verdict | Failure
@@ -39,6 +40,7 @@ COLUMNS = (
 )
 
 _STYLES = {Ruling.FAKE: "bold red", Ruling.REAL: "green", Ruling.UNCERTAIN: "yellow"}
+_INDENT = " " * 17
 _SYNC_SECONDS = 5.0
 _DIGEST_BYTES = 16
 
@@ -379,7 +381,8 @@ class Stream:
 
 
 class Table:
-    """Rows for a person: verdict, score, file, then why. One row at a time, so memory stays flat.
+    """Rows for a person: verdict, score, file, then why; below a clip's its scores over time, and a line a track. One
+    row at a time, so memory stays flat.
 
     Args:
         emit: takes the row's cells as (text, style) pairs; the texts together are the row. None writes plain text to
@@ -407,6 +410,10 @@ class Table:
             style = _STYLES[result.verdict]
             why = "; ".join(printable(reason) for reason in result.reasons)
             self._emit(_cells(str(result.verdict), score, name, why, (style, style, "")))
+            if course := film.course(result):
+                self._emit([(_INDENT, ""), (course, "dim")])
+            for track in result.tracks:
+                self._emit([(_INDENT, ""), (film.described(track), _STYLES[track.verdict] if track.counts else "dim")])
 
     def close(self) -> None:
         self._stream.flush()

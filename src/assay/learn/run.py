@@ -126,13 +126,14 @@ def lent(folder: Path, run: Run, others: Iterable[Path]) -> bool:
 
     Args:
         folder: of this run, without networks.
-        others: folders of other runs; those that hold none, or are not done with their networks, are passed over.
+        others: folders of other runs; those that hold none, cannot be read, or are not done with their networks, are
+            passed over.
 
     Returns:
         Whether there was one.
     """
     for other in others:
-        if not (other / NOTE).exists() or not (other / DONE).exists() or not _read(other / NOTE).same_networks(run):
+        if not _lends(other, run):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         for pattern in (*NETWORKS, "embeddings"):
@@ -142,6 +143,14 @@ def lent(folder: Path, run: Run, others: Iterable[Path]) -> bool:
         _write(folder / NOTE, folder / f".{NOTE}.part", run)
         return True
     return False
+
+
+def _lends(folder: Path, run: Run) -> bool:
+    try:
+        return (folder / NOTE).exists() and (folder / DONE).exists() and _read(folder / NOTE).same_networks(run)
+    except (OSError, RecipeError):
+        # What is wrong with another run's folder is no fault of this one.
+        return False
 
 
 def _write(note: Path, part: Path, run: Run) -> None:
@@ -161,7 +170,7 @@ def _clear(folder: Path, patterns: Iterable[str]) -> None:
 def _read(note: Path) -> Run:
     try:
         return Run.model_validate_json(note.read_bytes())
-    except (pydantic.ValidationError, RecipeError) as error:
+    except (OSError, pydantic.ValidationError, RecipeError) as error:
         raise RecipeError(
             f"{note} cannot be read, so its run cannot be taken up; give another folder, or --fresh"
         ) from error

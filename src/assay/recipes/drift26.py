@@ -133,6 +133,7 @@ def small(recipe: Recipe) -> Recipe:
         "degrade": recipe.descend("global").degrade,
         "crops": Crops(base=128, global_area=(0.4, 1.0), local_area=(0.05, 0.4), local=32),
     }
+    optimiser, rate = recipe.descend("global").optimiser, 1e-3
     pretrain = Pretrain(
         stream="global",
         loss=InfoNCE(temperature=0.1, multi_scale=0.5),
@@ -153,10 +154,13 @@ def small(recipe: Recipe) -> Recipe:
         "descend__steps": 40,
         "descend__epochs": 3,
         "descend__patience": 3,
-        "descend__optimiser__learning_rate": 1e-3,
+        "descend__optimiser__learning_rate": rate,
         "fit__records": 2000,
     }
     changes |= {f"descend__{field}": value for field, value in native.items()}
+    if optimiser.trunk:
+        # As much slower than what lies over it as in the full size.
+        changes["descend__optimiser__trunk"] = rate * optimiser.trunk / optimiser.learning_rate
     for stream in recipe.streams:
         lora = stream.backbone.lora
         # Of a network of convolutions, it is these that matrices stand beside.

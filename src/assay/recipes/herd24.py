@@ -16,8 +16,9 @@ Expects: more false alarms on reals or low recall where it fails, and that turni
 Departs: both halves of the hybrid are used (`assay.learn.nn.genconvit`). The release weighs class 0, which its folders
 make fake, and then replaces the weighted loss by a plain one; here real weighs 1.85, as the paper says. Crops have a
 margin of 1.3, since a swap's seam lies at a face's edge. The most fake of several faces decides; a clip's track is the
-mean over its frames, as GenConViT has 15. The small size has a thin hybrid on faces of 64 px, trained from scratch by
-AdamW, and sends both classes through one codec in training.
+mean over its frames, as GenConViT has 15. The small size has a thin hybrid on faces of 64 px. As there are no published
+weights to begin with, it is trained first on whole faces by a plain cross-entropy, and then goes through the lessons;
+both by AdamW.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from assay.learn.recipe import (
     Lesson,
     Linear,
     Optimiser,
+    Pretrain,
     Recipe,
     Stream,
     Tiles,
@@ -122,8 +124,15 @@ RECIPE = Recipe(
 
 
 def small(recipe: Recipe) -> Recipe:
-    """The same lessons within minutes of one core: a thin hybrid from scratch, on faces of 64 px."""
-    changes: dict[str, Any] = {}
+    """The same lessons within minutes of one core: a thin hybrid on faces of 64 px, trained before them."""
+    common: dict[str, Any] = {
+        "align": Align(probability=0.3, quality=(60, 98), scale=(0.6, 1.1), scale_probability=0.4),
+        "source_power": 0.5,
+        "tiles": Tiles(side=128, each=1, reduce_above=None),
+        "pairs": 16,
+    }
+    changes: dict[str, Any] = {f"descend__{field}": value for field, value in common.items()}
+    first = []
     for stream in recipe.streams:
         own = stream.backbone.fields
         fields = THIN | own
@@ -131,18 +140,28 @@ def small(recipe: Recipe) -> Recipe:
             fields["widths"] = [8, 16, 32, 32]
         changes[f"{stream.name}__backbone"] = Backbone(name="genconvit", front="both", fields=fields)
         changes[f"{stream.name}__view__size"] = 64
-    return recipe.set(
+        first.append(
+            Pretrain(
+                stream=stream.name,
+                loss=CrossEntropy(),
+                crops=Crops(base=None),
+                alter=T(max_ops=0, size=64, resize=None, crop="random"),
+                optimiser=Optimiser(learning_rate=3e-3, weight_decay=0.05, warmup=0.1),
+                steps=150,
+                epochs=6,
+                patience=6,
+                **common,
+            )
+        )
+    recipe = recipe.set(
         **changes,
-        descend__align=Align(probability=0.7, quality=(60, 98), scale=(0.6, 1.1), scale_probability=0.4),
-        descend__source_power=0.5,
         descend__optimiser=Optimiser(learning_rate=1e-3, weight_decay=0.05, warmup=0.1),
-        descend__pairs=32,
-        descend__steps=100,
+        descend__steps=60,
         descend__epochs=6,
         descend__patience=6,
-        descend__tiles=Tiles(side=128, each=1, reduce_above=None),
         fit__records=2000,
     )
+    return recipe.model_copy(update={"stages": (*first, *recipe.stages)})
 
 
 def _one(net: str) -> Recipe:

@@ -85,7 +85,7 @@ AUGMENTATION = Study(
         _with("degrade", "drift's degradation engine", descend__augment="degrade"),
     ),
     heads=("linear",),
-    conditions=("clean", "mix0.5", "noise20", "jpeg20"),
+    conditions=("clean", "mix0.5", "noise20"),
     f1=True,
     by="kind",
 )

@@ -42,12 +42,15 @@ class Piece:
     Args:
         data: the file's bytes.
         suffix: of its name, ".png".
+        generator: what made it; a piece that has one is a fake, whatever its row is. Empty leaves label and generator
+            as the sample's own.
         video, frame: put in place of the sample's own; empty and None leave these as they are.
         groups: added to the sample's own.
     """
 
     data: bytes
     suffix: str
+    generator: str = ""
     video: str = ""
     frame: int | None = None
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)

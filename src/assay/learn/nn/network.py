@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.errors import RecipeError
+from assay.errors import MissingExtra, RecipeError
 from assay.image.view import View
 from assay.learn.nn import necks
 from assay.learn.nn.backbones import Trunk, build
@@ -69,7 +69,7 @@ def network(stream: Stream) -> Trunk:
 
     Raises:
         RecipeError: see `assay.learn.nn.backbones.build`; or LoRA finds no layer of such names.
-        MissingExtra: its texts are to be embedded, and transformers is not installed.
+        MissingExtra: its texts are to be embedded and transformers is not installed, or it has LoRA and peft is not.
     """
     trunk = build(stream.backbone, stream.view.size)
     channels = 0
@@ -130,8 +130,10 @@ def merge(trunk: Trunk) -> Trunk:
 def _adapt(network: Any, lora: LoRA) -> None:
     """Put low-rank matrices beside a network's layers; the network's own parameters hold still."""
     # It takes seconds to import, and few networks want it.
-    import peft
-
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtra("adapting a network by LoRA", "train") from error
     fields: dict[str, Any] = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
     config = peft.LoraConfig(target_modules=lora.targets, **fields)
     try:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from assay.data.derivations import derivations
 from assay.data.index import Index
 from assay.image.faces import Face
 from assay.image.mtcnn import Mtcnn
-from assay.types import Box, Pixels
+from assay.types import Box, Label, Pixels
 
 
 def run(*arguments: str) -> Any:
@@ -370,6 +371,25 @@ def test_crops_and_masked_eyes_of_one_manifest_search_each_picture_once(
     assert again.exit_code == 0
     assert shown == 12
     assert "search.score=0.9" in run("faces", "--help").stdout
+
+
+def test_self_blended_copies_of_an_ordinary_manifest_are_fakes(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect(detector: Mtcnn, pixels: Pixels) -> list[Face]:
+        return [Face(Box(5, 5, 45, 45), 0.97, ((15, 20), (35, 20), (25, 30), (18, 38), (32, 38)))]
+
+    monkeypatch.setattr(Mtcnn, "detect", detect)
+    arguments = ("selfblend", str(table), "--out", str(tmp_path / "blended"), "--workers", "0")
+    result = run(*arguments, "--set", "share=0.5", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["rows"], told["made"], told["left_out"]) == (15, 3, [])
+    assert told["tally"]["self-blended copies"] == 3
+    rows = manifest.read(tmp_path / "blended" / "manifest.csv")
+    assert Counter((row.label, row.generator) for row in rows) == Counter(
+        {(Label.REAL, ""): 6, (Label.FAKE, ""): 6, (Label.FAKE, "self-blended"): 3}
+    )
 
 
 @pytest.fixture

@@ -21,19 +21,16 @@ from assay.image.mtcnn import Mtcnn
 from assay.measure.clips import FIGURES, evaluate_clips
 from assay.types import Label, Pixels
 
-RECIPE, STREAM = "code24:trace", "code"
+RECIPE, STREAM = "herd24:autoencoder", "autoencoder"
 
 SETTINGS = {
-    f"{STREAM}.view": '{"size": 48, "layout": "faces"}',
-    f"{STREAM}.backbone.fields": '{"widths": [8, 16, 24], "blocks": [1, 1]}',
-    "descend.crops.base": "64",
-    "descend.crops.local": "32",
-    "descend.tiles.side": "64",
-    "descend.alter.max_ops": "0",
-    "descend.optimiser.learning_rate": "0.003",
+    f"{STREAM}.backbone.fields.features": "16",
+    "pretrain.steps": "4",
+    "pretrain.epochs": "1",
+    "pretrain.pairs": "4",
     "descend.pairs": "4",
-    "descend.steps": "6",
-    "descend.epochs": "3",
+    "descend.steps": "4",
+    "descend.epochs": "2",
     "fit.records": "16",
     "calibrate.fpr": "0.2",
 }

@@ -13,7 +13,7 @@ from skimage import data
 
 from assay.data import manifest
 from assay.data.derivations.faces import FaceCrops, Search
-from assay.data.derivations.selfblend import DUE, GENERATOR, GROUP, SelfBlended, blends, orders
+from assay.data.derivations.selfblend import GENERATOR, GROUP, WHY, SelfBlended, blends
 from assay.data.derive import derive
 from assay.data.table import Table
 from assay.errors import RecipeError
@@ -76,13 +76,12 @@ def rows(tmp_path: Path) -> Table:
 
 
 def test_every_real_with_a_face_gets_a_fake_copy_and_every_row_stays(rows: Table, tmp_path: Path) -> None:
-    result = derive(orders(rows), tmp_path / "out", BLENDED, workers=0)
+    result = derive(rows, tmp_path / "out", BLENDED, workers=0)
     stayed = manifest.select(result.table, **{GROUP: "0"})
     copies = manifest.select(result.table, **{GROUP: "1"})
     assert stayed.column("path").tolist() == rows.column("path").tolist()
     assert stayed.labels.tolist() == rows.labels.tolist()
-    assert len(copies) == 5
-    assert result.left_out == Counter({"no face found": 1})
+    assert (len(copies), result.made) == (5, 5)
     known = {sample.subject: sample for sample in stayed if sample.subject}
     for copy in copies:
         original = known[copy.subject]
@@ -93,38 +92,46 @@ def test_every_real_with_a_face_gets_a_fake_copy_and_every_row_stays(rows: Table
         assert copy.groups["derivation"] == "selfblend"
         assert copy.groups["found"] == "plain"
         assert copy.sha256 != original.sha256
-        assert copy.origin == decode(original.place).sha256
+        assert copy.origin == original.origin == decode(original.place).sha256
+        folder = Path(copy.place).relative_to(tmp_path / "out").parts[:2]
+        assert folder == (original.split or "unsplit", "fake")
     assert list(manifest.read(result.manifest)) == list(result.table)
-    assert BLENDED.tally(result.table)["self-blended copies"] == 5
+    assert BLENDED.tally(result.table) == {
+        "self-blended copies": 5,
+        "with a face that only an enhanced copy shows": 0,
+        "real pictures without a copy: no face found": 1,
+    }
 
 
-def test_a_real_row_that_no_copy_was_ordered_from_is_refused_before_any_work(rows: Table, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="would come out as real"):
-        derive(rows, tmp_path / "out", BLENDED, workers=0)
-    fakes = manifest.select(rows, label=Label.FAKE)
-    result = derive(fakes, tmp_path / "fakes", BLENDED, workers=0)
-    assert (result.made, len(result.table)) == (0, 2)
-    assert BLENDED.tally(result.table) == {"self-blended copies": 0}
+def test_rows_that_are_no_reals_stay_unread_and_a_copy_is_not_copied(rows: Table, tmp_path: Path) -> None:
+    for row in rows[6:]:
+        Path(row.place).write_bytes(b"no picture")
+    once = derive(rows, tmp_path / "once", BLENDED, workers=0).table
+    again = derive(once, tmp_path / "again", BLENDED, workers=0)
+    assert again.made == 5
+    assert Counter(again.table.column(GROUP).tolist()) == Counter({"0": 9, "1": 10})
+    fakes = derive(rows[6:], tmp_path / "fakes", BLENDED, workers=0)
+    assert (fakes.made, fakes.table.labels.tolist()) == (0, [1, 1, -1])
+    assert BLENDED.tally(fakes.table) == {"self-blended copies": 0}
 
 
-def test_copies_are_ordered_from_reals_alone_and_directly_below_them(rows: Table) -> None:
-    ordered = orders(rows)
-    assert len(ordered) == len(rows) + 6
-    assert ordered.column(GROUP).tolist() == ["0", DUE] * 6 + ["0"] * 3
-    first, due = ordered[0], ordered[1]
-    assert (first.label, due.label) == (Label.REAL, Label.FAKE)
-    changed = dataclasses.replace(due, label=Label.REAL, generator="", groups=first.groups)
-    assert changed == first
-
-
-def test_a_copy_is_no_picture_to_copy_again(rows: Table, tmp_path: Path) -> None:
-    once = derive(orders(rows), tmp_path / "once", BLENDED, workers=0).table
-    again = orders(once)
-    assert Counter(again.column(GROUP).tolist()) == Counter({"0": 9, "1": 5, DUE: 6})
+def test_a_picture_without_a_copy_says_why(rows: Table, tmp_path: Path) -> None:
+    large = dataclasses.replace(BLENDED, least=93)
+    first = derive(rows, tmp_path / "large", large, workers=0)
+    assert first.table.column(WHY).tolist() == ["no face of 93 px"] * 5 + ["no face found"] + [""] * 3
+    assert first.left_out == Counter()
+    assert large.tally(first.table) == {
+        "self-blended copies": 0,
+        "real pictures without a copy: no face of 93 px": 5,
+        "real pictures without a copy: no face found": 1,
+    }
+    # What was said of an earlier run does not stay where there is a copy.
+    then = derive(first.table, tmp_path / "then", BLENDED, workers=0).table
+    assert [row.groups[WHY] for row in then if WHY in row.groups] == ["no face found"]
 
 
 def test_a_copy_is_written_as_its_original_was(rows: Table, tmp_path: Path) -> None:
-    result = derive(orders(rows), tmp_path / "out", BLENDED, workers=0)
+    result = derive(rows, tmp_path / "out", BLENDED, workers=0)
     by_subject = {(row.subject, row.groups[GROUP]): Path(row.place) for row in result.table if row.subject}
     for number in range(5):
         first, other = (Image.open(by_subject[f"s{number}", which]) for which in "01")
@@ -142,14 +149,14 @@ def test_a_copy_is_written_as_its_original_was(rows: Table, tmp_path: Path) -> N
 
 
 def test_only_faces_of_the_least_size_are_blended(rows: Table, tmp_path: Path) -> None:
-    result = derive(orders(rows[1:2]), tmp_path / "out", BLENDED, workers=0)
+    result = derive(rows[1:2], tmp_path / "out", BLENDED, workers=0)
     first, other = (decode(row.place).pixels for row in result.table)
     np.testing.assert_array_equal(first[175:, :60], other[175:, :60])
-    smaller = derive(orders(rows[1:2]), tmp_path / "small", dataclasses.replace(BLENDED, least=24), workers=0)
+    smaller = derive(rows[1:2], tmp_path / "small", dataclasses.replace(BLENDED, least=24), workers=0)
     _, other = (decode(row.place).pixels for row in smaller.table)
     assert (first[175:, :60] != other[175:, :60]).any()
-    none = derive(orders(rows[1:2]), tmp_path / "none", dataclasses.replace(BLENDED, least=93), workers=0)
-    assert none.left_out == Counter({"no face of 93 px": 1})
+    none = derive(rows[1:2], tmp_path / "none", dataclasses.replace(BLENDED, least=93), workers=0)
+    assert [row.groups[WHY] for row in none.table] == ["no face of 93 px"]
     assert blends(BIG, 92)
     assert not blends(BIG, 93)
 
@@ -161,28 +168,29 @@ def test_a_face_that_blending_leaves_as_it_was_makes_no_fake(tmp_path: Path) -> 
     Image.fromarray(PIXELS).save(tmp_path / "set" / "a.png")
     row = Sample(str(tmp_path / "set" / "a.png"), Label.REAL)
     search = Search(detector=Knows((BIG, away)), retry=False)
-    result = derive(orders([row]), tmp_path / "out", SelfBlended(search=search), workers=0)
-    assert result.left_out == Counter({"blending left a face as it was": 1})
-    assert [sample.label for sample in result.table] == [Label.REAL]
+    result = derive([row], tmp_path / "out", SelfBlended(search=search), workers=0)
+    (stayed,) = result.table
+    assert (stayed.label, stayed.groups[WHY]) == (Label.REAL, "blending left a face as it was")
 
 
 def test_the_share_is_met_to_the_row(rows: Table, tmp_path: Path) -> None:
     half = dataclasses.replace(BLENDED, share=0.5)
-    result = derive(orders(rows[:4]), tmp_path / "out", half, workers=0)
+    result = derive(rows[:4], tmp_path / "out", half, workers=0)
     assert (result.made, len(result.table)) == (2, 6)
-    assert result.left_out == Counter({"not of the share that is copied": 2})
+    assert manifest.select(result.table, **{GROUP: "0"}).column("path").tolist() == rows[:4].column("path").tolist()
+    assert WHY not in result.table.columns
 
 
 def test_the_same_run_makes_the_same_copies_and_another_seed_others(rows: Table, tmp_path: Path) -> None:
     hashes = [
-        derive(orders(rows), tmp_path / name, BLENDED, workers=0, seed=seed).table.column("sha256").tolist()
+        derive(rows, tmp_path / name, BLENDED, workers=0, seed=seed).table.column("sha256").tolist()
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_crops_of_a_copy_are_fake_and_share_its_pictures_origin(rows: Table, tmp_path: Path) -> None:
-    pictures = derive(orders(rows[:1]), tmp_path / "out", BLENDED, workers=0).table
+    pictures = derive(rows[:1], tmp_path / "out", BLENDED, workers=0).table
     crops = derive(pictures, tmp_path / "crops", FaceCrops(which="all", search=BOTH), workers=0).table
     assert [(row.label, row.groups[GROUP]) for row in crops] == [(Label.REAL, "0")] * 2 + [(Label.FAKE, "1")] * 2
     assert len(set(crops.column("origin").tolist())) == 1

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from assay.errors import RecipeError
+
+LEAST = 8
+"""Channels of the narrowest stage. On a CPU torch 2.15 writes past its memory when it goes back through a 1 × 1
+convolution of stride 2 from 2 to 7 channels that lie last, as training has them, and the process dies."""
+
 
 class TraceCNN(nn.Module):
     """Plain 3 × 3 residual blocks, no pooling before the end; the feature map is 1/16 of the input.
@@ -13,8 +19,12 @@ class TraceCNN(nn.Module):
 
     Args:
         in_chans: input channels.
-        widths: channels of the first convolution, which halves the picture, and of each further halving stage.
+        widths: channels of the first convolution, which halves the picture, and of each further halving stage; each
+            `LEAST` or more.
         blocks: residual blocks in each of those stages.
+
+    Raises:
+        RecipeError: a stage is narrower.
     """
 
     def __init__(
@@ -25,6 +35,8 @@ class TraceCNN(nn.Module):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        if min(widths) < LEAST:
+            raise RecipeError(f"trace_cnn cannot be {min(widths)} channels wide; give widths of {LEAST} or more")
         self.num_features = widths[-1]
         layers: list[nn.Module] = [_conv(in_chans, widths[0], 2), nn.ReLU(inplace=True)]
         for before, width, count in zip(widths, widths[1:], blocks, strict=False):

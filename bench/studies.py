@@ -114,7 +114,7 @@ CROPS = ("--set", "autoencoder.view.fallback=true")
 BOTH = ("--set", "variational.view.fallback=true")
 
 FEWER = ("--set", "pretrain.steps=50")
-"""300 steps before the lessons, where arms have networks of their own."""
+"""300 steps before the lessons, where arms have networks or rows of their own."""
 
 RATIOS = arms("1-none", *(f"{ratio}-{way}" for ratio in (10, 20) for way in ("none", "weight", "sampling")))
 
@@ -155,8 +155,8 @@ PLANS: dict[str, tuple[Job, ...]] = {
         Job("herd24-ablation", 3, (*CROPS, "--minutes", "0.6"), **HERD | {"views": 0}),
         Job("herd24-eyes", 1, CROPS, **HERD),
         Job("herd24-augmentation", 1, CROPS, **HERD),
-        Job("herd24-imbalance", 1, (*CROPS, *RATIOS), **HERD),
-        Job("herd24-transfer", 1, CROPS, **HERD),
+        Job("herd24-imbalance", 1, (*CROPS, *FEWER, *RATIOS), **HERD),
+        Job("herd24-transfer", 1, (*CROPS, *FEWER), **HERD),
         Job("herd24-hybrid", 1, (*CROPS, *FEWER, "--minutes", "0.6"), **HERD | {"views": 0}),
         Job("herd24-nets", 1, (*CROPS, *BOTH, *FEWER), **HERD | {"base": "herd24", "views": 5_760}),
     ),

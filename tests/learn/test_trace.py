@@ -16,7 +16,9 @@ def of(*widths: int) -> Backbone:
 
 @pytest.mark.parametrize("widths", [(7, 16), (16, 4, 16), (16, 2)])
 def test_a_narrower_network_than_torch_can_train_is_refused_before_it_is_made(widths: tuple[int, ...]) -> None:
-    with pytest.raises(RecipeError, match=rf"trace_cnn cannot be {min(widths)} channels wide; give widths of 8 or more"):
+    with pytest.raises(
+        RecipeError, match=rf"trace_cnn cannot be {min(widths)} channels wide; give widths of 8 or more"
+    ):
         build(of(*widths), 32)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -125,14 +124,17 @@ def tracks(
     """
     found = []
     means = {name: faces.means() for name, faces in streams.items()}
-    for track in sorted(set(itertools.chain(*means.values()))):
+    places: dict[int, set[int]] = {}
+    for faces in streams.values():
+        for place, track in ((place, track) for place, frame in enumerate(faces.tracks) for track in frame):
+            places.setdefault(track, set()).add(place)
+    for track in sorted(places):
         glimpses = []
-        for place, number in enumerate(numbers):
+        for place in sorted(places[track]):
             raws = {name: faces.find(track, place) for name, faces in streams.items()}
             scores = {name: rules.streams[name].score([raw]) for name, raw in raws.items() if raw is not None}
-            if scores:
-                time = times[place] if times else None
-                glimpses.append(Glimpse(number, time, boxes[place][track], rules.vote(scores)))
+            time = times[place] if times else None
+            glimpses.append(Glimpse(numbers[place], time, boxes[place][track], rules.vote(scores)))
         own = {name: rules.streams[name].score([mean[track]]) for name, mean in means.items() if track in mean}
         score = rules.vote(own)
         found.append(

@@ -42,7 +42,7 @@ from assay.judge.sink import printable
 from assay.measure import block as tables
 from assay.measure import resample
 from assay.measure.block import Block, escaped
-from assay.measure.evaluate import Memory, Options, Progress, Table, Trouble, evaluate
+from assay.measure.evaluate import Calibrated, Memory, Options, Progress, Table, Trouble, evaluate
 from assay.measure.report import both, percent
 from assay.measure.resample import Tally
 from assay.metrics import Floats, Interval
@@ -77,19 +77,9 @@ STEADY: Mapping[str, str] = {"deviation": "standard deviation", "change": "chang
 _LISTED = 10
 
 
-class JudgingClips(Protocol):
+class JudgingClips(Calibrated, Protocol):
     """What measuring clips needs of a detector."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def threshold(self) -> float: ...
-    @property
-    def doubt(self) -> tuple[float, float]: ...
-    @property
-    def fpr(self) -> float: ...
-    @property
-    def seen(self) -> Memory: ...
     def judge_many(self, sources: Iterable[Any], *, limits: Limits) -> Iterator[Verdict | Failure]:
         """One answer a source, in the order of the sources."""
 

@@ -49,8 +49,8 @@ class Memory(Protocol):
         """Why a picture counts as seen, or None."""
 
 
-class Judging(Protocol):
-    """What an evaluation needs of a detector."""
+class Calibrated(Protocol):
+    """What a detector says of itself."""
 
     @property
     def name(self) -> str: ...
@@ -62,6 +62,11 @@ class Judging(Protocol):
     def fpr(self) -> float: ...
     @property
     def seen(self) -> Memory: ...
+
+
+class Judging(Calibrated, Protocol):
+    """What an evaluation needs of a detector."""
+
     def judge_many(self, sources: Iterable[Any]) -> Iterator[Verdict | Failure]:
         """One answer a source, in the order of the sources."""
 

@@ -118,6 +118,8 @@ FEWER = ("--set", "pretrain.steps=50")
 
 RATIOS = arms("1-none", *(f"{ratio}-{way}" for ratio in (10, 20) for way in ("none", "weight", "sampling")))
 
+KINDS = arms("weight-augmentation-mask", "without-blend", "without-whole")
+
 PLANS: dict[str, tuple[Job, ...]] = {
     "code24": (
         Job("code24-ablation", 3, RATE),
@@ -156,7 +158,7 @@ PLANS: dict[str, tuple[Job, ...]] = {
         Job("herd24-eyes", 1, CROPS, **HERD),
         Job("herd24-augmentation", 1, CROPS, **HERD),
         Job("herd24-imbalance", 1, (*CROPS, *FEWER, *RATIOS), **HERD),
-        Job("herd24-transfer", 1, (*CROPS, *FEWER), **HERD),
+        Job("herd24-transfer", 1, (*CROPS, *FEWER, *KINDS), **HERD),
         Job("herd24-hybrid", 1, (*CROPS, *FEWER, "--minutes", "0.6"), **HERD | {"views": 0}),
         Job("herd24-nets", 1, (*CROPS, *BOTH, *FEWER), **HERD | {"base": "herd24", "views": 5_760}),
     ),

@@ -6,6 +6,7 @@ Published cells stand on lines of their own, marked "paper"; no line mixes the t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ class Tables:
         against: accuracy and AUC of each series less those of the first arm (or head) on the same rows, by (series,
             statistic); an arm that never met a value is compared on the rows that show it.
         audits: of each series and seed, where the study asks for fairness.
+        rounds: of the bootstrap.
     """
 
     report: Report
@@ -47,6 +49,12 @@ class Tables:
     unseen: Mapping[tuple[Series, str], Figure]
     against: Mapping[tuple[Series, str], tuple[Series, Interval]]
     audits: Mapping[tuple[Series, int], Audit] = dataclasses.field(default_factory=dict)
+    rounds: int = 1000
+
+    @functools.cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The tables of the study, in order; made once, however many forms they are told in."""
+        return tuple(_blocks(self))
 
 
 def _statistics(report: Report) -> dict[str, metrics.Statistic]:
@@ -77,6 +85,7 @@ def tables(report: Report, *, rounds: int = 1000, seed: int = 0) -> Tables:
         _unseen(report, scores, rounds, seed) if study.leave else {},
         _against(report, scores, rounds, seed),
         looks.audits(report, scores, rounds=rounds, seed=seed) if study.fairness else {},
+        rounds,
     )
 
 
@@ -143,8 +152,7 @@ def _first_without(report: Report, name: str, value: str) -> str:
     return next((arm.name for arm in report.study.arms if arm.without == value and arm.whole == first), "")
 
 
-def blocks(tables: Tables) -> Iterator[Block]:
-    """The tables of a study, in order."""
+def _blocks(tables: Tables) -> Iterator[Block]:
     study = tables.report.study
     for condition in study.conditions:
         if condition in WORDS and not study.leave:
@@ -160,11 +168,11 @@ def blocks(tables: Tables) -> Iterator[Block]:
     if (shared := looks.errors(tables.report, tables.scores)) is not None:
         yield shared
     if study.f1:
-        yield looks.f1(tables.scores)
+        yield looks.f1(tables.scores, rounds=tables.rounds)
     if study.factors:
-        yield from factors.effects(study, tables.scores)
+        yield from factors.effects(study, tables.scores, rounds=tables.rounds)
     if study.calibration:
-        yield looks.calibration(tables.report, tables.scores)
+        yield looks.calibration(tables.report, tables.scores, rounds=tables.rounds)
     yield from looks.probes(tables.report)
     if (apart := looks.embeddings(tables.report)) is not None:
         yield apart
@@ -359,7 +367,7 @@ def missing(tables: Tables) -> list[str]:
 def text(tables: Tables) -> str:
     """For a terminal or a file: aligned, without colour, never wrapped."""
     parts = ["\n".join(heading(tables))]
-    for block in blocks(tables):
+    for block in tables.blocks:
         parts.append("\n".join([block.title, *_aligned(block), *([block.note] if block.note else [])]))
     if gaps := missing(tables):
         parts.append("\n".join(["missing", *(f"  {line}" for line in gaps)]))
@@ -380,7 +388,7 @@ def _aligned(block: Block) -> Iterator[str]:
 def markdown(tables: Tables) -> str:
     """The same as Markdown, with the row for docs/log.md at its end."""
     parts = ["\n\n".join(_escaped(line) for line in heading(tables))]
-    for block in blocks(tables):
+    for block in tables.blocks:
         rule = ["---" if place < block.left else "---:" for place in range(len(block.columns))]
         lines = [f"### {_escaped(block.title)}", "", _line(block.columns), _line(rule), *map(_line, block.rows)]
         parts.append("\n".join(lines + (["", _escaped(block.note)] if block.note else [])))

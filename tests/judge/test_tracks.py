@@ -208,6 +208,34 @@ def test_a_track_remembers_more_than_its_last_look() -> None:
     assert link(sights)[-1] == (0,)
 
 
+def angled(degrees: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Looks whose correlation is the cosine of the angle between them."""
+    looks = np.zeros(24 * 24, np.float32)
+    looks[:2] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return looks
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_tracks_that_look_alike_on_the_whole_are_one_unless_they_are_seen_together(together: bool) -> None:
+    """Somebody turns by degrees, and after a cut stands there turned too far to be known again at once."""
+    here, there = Box(0, 0, 60, 60), Box(200, 0, 260, 60)
+    dark, light = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
+    scenes = [
+        Sight(dark, (here,), (angled(0),), 0.0),
+        Sight(dark, (here,), (angled(30),), 0.5),
+        Sight(light, (there,), (angled(62),), 1.0),
+        Sight(light, (there,), (angled(20),), 1.5),
+    ]
+    if together:
+        scenes.insert(2, Sight(dark, (here, there), (angled(15), angled(62)), 0.75))
+    found = link(scenes)
+    if together:
+        assert found == ((0,), (0,), (0, 1), (1,), (1,))
+    else:
+        assert found == ((0,), (0,), (0,), (0,))
+        assert angled(62) @ angled(15) < tracks.ALIKE
+
+
 def test_no_frames_and_no_faces_are_no_tracks() -> None:
     assert link([]) == ()
     assert link(blind([], [])) == ((), ())

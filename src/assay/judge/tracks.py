@@ -3,7 +3,8 @@
 Two frames that are close in time with no cut between them show a person at about the same place, so there a face goes
 to the track whose last box it overlaps most. After a cut, after frames without the face, and where faces cross, looks
 decide: the face as a small grey picture, set upright on its landmarks, against what the track looked like so far. A
-track gets one face of a frame at most, so that two people who are seen together are never one.
+track gets one face of a frame at most, so that two people who are seen together are never one. At the end tracks that
+are never seen together and look alike on the whole are one: somebody who was lost for a pose is found again.
 
 **Looks of this kind are no face recognition.** They are pixels, not features that were learnt to tell people apart: the
 same person turned away or in another light becomes a second track, and two people of one pose and light may become one
@@ -143,12 +144,30 @@ def link(sights: Sequence[Sight]) -> tuple[tuple[int, ...], ...]:
         for face, (box, looks) in enumerate(zip(seen.boxes, seen.looks, strict=True)):
             if face not in mine:
                 mine[face] = len(trails)
-                trails.append(_Trail(box, looks, now))
+                trails.append(_Trail(box, looks, now, looks))
             else:
                 trails[mine[face]].go_on(box, looks, now)
             numbers.append(mine[face])
         found.append(tuple(numbers))
-    return tuple(found)
+    return _as_one(found, trails)
+
+
+def _as_one(found: Sequence[tuple[int, ...]], trails: Sequence[_Trail]) -> tuple[tuple[int, ...], ...]:
+    """The same with tracks joined that look alike on the whole and are never in one frame, the most alike first."""
+    if not trails:
+        return tuple(found)
+    means = np.stack([trail.total / (float(np.linalg.norm(trail.total)) or 1.0) for trail in trails])
+    alike = np.triu(means @ means.T, 1)
+    pairs = np.argwhere(alike >= ALIKE)
+    group = list(range(len(trails)))
+    frames = [{place for place, numbers in enumerate(found) if number in numbers} for number in group]
+    for one, other in pairs[np.argsort(-alike[tuple(pairs.T)], kind="stable")].tolist():
+        first, second = sorted((group[one], group[other]))
+        if first != second and not frames[first] & frames[second]:
+            frames[first] |= frames[second]
+            group = [first if number == second else number for number in group]
+    order = {number: place for place, number in enumerate(dict.fromkeys(group[n] for each in found for n in each))}
+    return tuple(tuple(order[group[number]] for number in each) for each in found)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,18 +189,20 @@ class _Now:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Trail:
-    """A track as it stands: where and when it was seen last, and the running mean of its looks, of length 1."""
+    """A track as it stands: where and when it was seen last, the running mean of its looks, of length 1, and their
+    sum."""
 
     box: Box
     looks: Looks
     last: _Now
+    total: Looks
     count: int = 1
 
     def go_on(self, box: Box, looks: Looks, now: _Now) -> None:
         self.count += 1
         share = 1 / min(self.count, _REMEMBERED)
         mixed = (1 - share) * self.looks + share * looks
-        self.box, self.last = box, now
+        self.box, self.last, self.total = box, now, self.total + looks
         self.looks = np.asarray(mixed / (float(np.linalg.norm(mixed)) or 1.0), np.float32)
 
 

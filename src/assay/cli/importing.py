@@ -15,12 +15,15 @@ from assay.cli.shell import Json, say, settings_of
 EXAMPLES = (
     "assay import code24 aimagelab/CoDE --data manifest.csv --out code",
     "assay import code24 downloads/CoDE --data manifest.csv --out code",
+    "assay import genconvit genconvit_ed_inference.pth --data crops --out genconvit",
     "assay import timm:vit_base_patch16_224 model.safetensors --data manifest.csv --out vit-base",
 )
 
 
 def import_(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="code24, or timm:NAME for any network of timm.")],
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="code24, genconvit, or timm:NAME for any network of timm.")
+    ],
     weights: Annotated[
         str,
         typer.Argument(

@@ -58,7 +58,7 @@ def import_weights(
     Heads are fitted on rows of split "train", thresholds chosen on rows of split "tune"; other rows are never opened.
 
     Args:
-        system: "code24", or "timm:NAME" with any network of timm (`assay.learn.released`).
+        system: "code24", "genconvit", or "timm:NAME" with any network of timm (`assay.learn.released`).
         place: the weights, as `assay.learn.weights.read` takes them. A name of the hub alone uses the network.
         data, out, seed: as `assay.learn.train.train` takes them.
         settings: fields of the recipe to change, by their dotted place.

@@ -329,13 +329,16 @@ def _read_heads(card: Card, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, He
 
 def _check_parts(place: Path, card: Card) -> None:
     """No stream's part ends behind its trunk's embedding, which would be seen only once a picture is judged."""
+    # Few bundles need the runtime to be read.
+    from assay.judge.engine import length_of
+
     lengths: dict[str, int | None] = {}
     for stream in card.streams:
         if stream.part is None:
             continue
         graph = f"{stream.trunk}.judge.onnx"
         if graph not in lengths:
-            lengths[graph] = _length(place / graph)
+            lengths[graph] = length_of(place / graph)
         length = lengths[graph]
         if length is not None and stream.part[1] > length:
             raise BundleError(
@@ -343,26 +346,6 @@ def _check_parts(place: Path, card: Card) -> None:
                 f"{graph} gives {length} numbers",
                 kind="invalid",
             )
-
-
-def _length(graph: Path) -> int | None:
-    """Length of the embedding that a graph gives; None where it leaves that open."""
-    # Few bundles need it to be read.
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Nothing will be run: as it is on disk, the graph is known in milliseconds, and no weights are read.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        shapes = {output.name: output.shape for output in session.get_outputs()}
-    except Exception as error:  # ONNX Runtime's errors share no root
-        raise BundleError(f"{graph.name} can't be run: {error}", kind="invalid") from error
-    length = (shapes.get("embedding") or [None])[-1]
-    return length if isinstance(length, int) else None
 
 
 def _read_seen(arrays: dict[str, npt.NDArray[Any]]) -> Seen:

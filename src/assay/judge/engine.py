@@ -33,6 +33,27 @@ def runtime() -> str:
     return f"onnxruntime {onnxruntime.__version__}"
 
 
+def length_of(graph: Path) -> int | None:
+    """Length of the embedding that a graph gives; None where it leaves that open.
+
+    Raises:
+        BundleError: it is no graph that can be run.
+    """
+    options = onnxruntime.SessionOptions()
+    # Nothing will be run: as it is on disk, the graph is known in milliseconds, and no weights are read.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        shapes = {output.name: output.shape for output in session.get_outputs()}
+    except Exception as error:  # ONNX Runtime's errors share no root
+        raise BundleError(f"{graph.name} can't be run: {error}", kind="invalid") from error
+    length = (shapes.get("embedding") or [None])[-1]
+    return length if isinstance(length, int) else None
+
+
 class Engine:
     """One trunk of a bundle. Sessions are made on first use; calls from several threads are safe.
 

@@ -95,10 +95,10 @@ class Balanced:
     Args:
         samples: labelled, both classes present; a real's source is its `source`, a fake's is its generator and its
             source.
-        within: the samples that are drawn from, (n,); None: all.
         power: weight of a source with n pictures is n ** power.
         secondary: what a picture of the secondary data set (`assay.learn.rows.SECONDARY`) weighs against one of the
             first.
+        within: the samples that are drawn from, (n,); None: all.
     """
 
     def __init__(
@@ -173,8 +173,8 @@ class Batches(Dataset[Batch]):
 
     def masked(self, step: int) -> bool:
         """Whether the eyes are masked in the batch of a step."""
-        lessons = self.stage.lessons(self.total)
-        return next((lesson.eyes for lesson, end in lessons if step < end), lessons[-1][0].eyes) == "masked"
+        lesson, _, _ = self.stage.lesson(step, self.total)
+        return lesson.eyes == "masked"
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])

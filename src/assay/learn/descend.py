@@ -8,7 +8,6 @@ slowly, as two unbroken runs do.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import json
 import math
@@ -151,15 +150,14 @@ class Training:
     @property
     def stale(self) -> int:
         """Epochs of the last lesson since the best."""
-        begun = ([0] + [end for _, end in self.stage.lessons(self.total)])[-2]
+        _, begun, _ = self.stage.lesson(self.total, self.total)
         return (self.step - max(self.best_step, begun)) // self.stage.steps
 
     @property
     def lesson(self) -> tuple[int, int]:
         """The steps that the lesson of the next step begins with and ends before."""
-        ends = [end for _, end in self.stage.lessons(self.total)]
-        place = min(bisect.bisect_right(ends, self.step), len(ends) - 1)
-        return (0, *ends)[place], ends[place]
+        _, begun, end = self.stage.lesson(self.step, self.total)
+        return begun, end
 
     @property
     def done(self) -> bool:

@@ -585,6 +585,14 @@ class Descent(Shown):
             ends.append(max(min(place, total), min(round(total * done / whole), total - len(lessons) + place)))
         return tuple(zip(lessons, ends, strict=True))
 
+    def lesson(self, step: int, total: int) -> tuple[Lesson, int, int]:
+        """The lesson of a step, of `total`, with the steps that it begins with and ends before; behind the end, the
+        last."""
+        lessons = self.lessons(total)
+        place = next((place for place, (_, end) in enumerate(lessons) if step < end), len(lessons) - 1)
+        lesson, end = lessons[place]
+        return lesson, lessons[place - 1][1] if place else 0, end
+
 
 class Pretrain(Descent):
     """Train a network before any stream has it: every stream whose backbone equals that of `stream`, but for LoRA,

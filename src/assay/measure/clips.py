@@ -43,7 +43,7 @@ from assay.measure import block as tables
 from assay.measure import resample
 from assay.measure.block import Block, escaped
 from assay.measure.evaluate import Calibrated, Memory, Options, Progress, Table, Trouble, evaluate
-from assay.measure.report import both, percent
+from assay.measure.report import both, listed, percent
 from assay.measure.resample import Tally
 from assay.metrics import Floats, Interval
 from assay.types import Failure, Label, Sample, Verdict, consistency
@@ -73,8 +73,6 @@ FIGURES: Mapping[str, str] = {
 
 STEADY: Mapping[str, str] = {"deviation": "standard deviation", "change": "change from frame to frame"}
 """Of the scores of a clip's frames (`assay.types.consistency`)."""
-
-_LISTED = 10
 
 
 class JudgingClips(Calibrated, Protocol):
@@ -611,8 +609,8 @@ def markdown(found: Clips, level: int = 2) -> str:
     """
     parts = [f"**{escaped(heading(found))}**", escaped(counts(found))]
     parts += [tables.markdown(block, level) for block in blocks(found)]
-    if listed := troubles(found):
-        parts.append("\n".join(f"- {escaped(line)}" for line in listed))
+    if lines := troubles(found):
+        parts.append("\n".join(f"- {escaped(line)}" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -684,12 +682,7 @@ def blocks(found: Clips) -> Iterator[Block]:
 
 def troubles(found: Clips) -> list[str]:
     """One line for each clip without a score, the first few of each kind."""
-    lines = []
-    for listed in (found.failures, found.without):
-        lines += [f"{trouble.place}: {trouble.message}" for trouble in listed[:_LISTED]]
-        if len(listed) > _LISTED:
-            lines.append(f"… and {len(listed) - _LISTED} more")
-    return lines
+    return listed(found.failures) + listed(found.without)
 
 
 def _value(interval: Interval, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -13,7 +13,7 @@ from assay.measure import block as tables
 from assay.measure import fairness
 from assay.measure.block import Block, escaped
 from assay.measure.controls import Control, Controls
-from assay.measure.evaluate import Evaluation
+from assay.measure.evaluate import Evaluation, Trouble
 from assay.measure.fairness import Audit
 from assay.metrics import Interval
 
@@ -78,8 +78,8 @@ def markdown(evaluation: Evaluation, level: int = 2) -> str:
     """
     parts = [f"**{escaped(heading(evaluation))}**", escaped(counts(evaluation))]
     parts += [tables.markdown(block, level) for block in blocks(evaluation)]
-    if listed := troubles(evaluation):
-        parts.append("\n".join([f"{'#' * level} without a score", "", *(f"- {escaped(each)}" for each in listed)]))
+    if lines := troubles(evaluation):
+        parts.append("\n".join([f"{'#' * level} without a score", "", *(f"- {escaped(line)}" for line in lines)]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -162,12 +162,13 @@ def controls_block(controls: Controls) -> Block:
 
 def troubles(evaluation: Evaluation) -> list[str]:
     """One line for each row that has no score, the first few of each kind."""
-    lines = []
-    for found, what in ((evaluation.rows.failures, ""), (evaluation.rows.not_applicable, "not applicable: ")):
-        lines += [f"{trouble.place}: {what}{trouble.message}" for trouble in found[:_LISTED]]
-        if len(found) > _LISTED:
-            lines.append(f"… and {len(found) - _LISTED} more")
-    return lines
+    return listed(evaluation.rows.failures) + listed(evaluation.rows.not_applicable, "not applicable: ")
+
+
+def listed(found: Sequence[Trouble], what: str = "") -> list[str]:
+    """One line for each trouble, the first few, each message after the words `what`."""
+    lines = [f"{trouble.place}: {what}{trouble.message}" for trouble in found[:_LISTED]]
+    return lines + ([f"… and {len(found) - _LISTED} more"] if len(found) > _LISTED else [])
 
 
 def _after(robustness: Mapping[str, Mapping[str, Interval]]) -> Iterator[Block]:

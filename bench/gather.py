@@ -7,9 +7,9 @@ training, with a `note` column: a note that starts with "CROP left,top,right,bot
 that starts with "2x2 COLLAGE" means four pictures in one file, of which one is cut. OUT gets manifest.csv and the cut
 pictures. Running it again changes nothing.
 
-Whole sources and generators are set apart, so that what is chosen and tuned is chosen on kinds of pictures that no
-network saw: fold A is the tuning split (with core's val rows), fold B a second such group for comparing candidates.
-Core's test rows stay test rows and choose nothing.
+Whole kinds of generators and whole real sources are left out together, in five folds (`FAMILIES`, `REALS`), so that
+what is chosen is chosen on kinds of pictures that no network of that fold saw; `bench/search.py` goes by them. Core's
+val rows are the tuning split, and belong to a fold as well. Core's test rows belong to none and choose nothing.
 """
 
 from __future__ import annotations
@@ -23,34 +23,48 @@ from pathlib import Path
 from PIL import Image
 
 from assay.data import manifest
-from assay.types import Sample
+from assay.types import Label, Sample
 
-FOLDS = {
-    "CompVis/taming-transformers": "A",
-    "google/dreambooth": "A",
-    "ML72/AI-Image-Classifier-Playground": "A",
-    "xuebinqin/U-2-Net": "A",
-    "declan-wright/Image-Dataset": "A",
-    "ArkDevelopmentLabs/Nexora-vision-dataset-v1-mini": "A",
-    "freestylefly/awesome-gpt-image-2": "A",
-    "nicholasgriffintn/ai-image-generation-comparison": "A",
-    "Evolink-AI/awesome-seedream-5-pro-guide-and-prompt": "A",
-    "jbhuang0604/SelfExSR": "B",
-    "luanfujun/deep-photo-styletransfer": "B",
-    "Li-Chongyi/Zero-DCE": "B",
-    "datitran/raccoon_dataset": "B",
-    "brycedrennan/imaginAIry": "B",
-    "comfyanonymous/ComfyUI_examples": "B",
-    "jamez-bondos/awesome-gpt4o-images": "B",
+FAMILIES = (
+    ("gan", ("stylegan", "generated-faces", "this", "biggan", "gan family", "unknown ai face")),
+    ("sd1", ("sd1", "stable diffusion 1", "elsa-d3", "realistic-vision")),
+    ("gpt", ("gpt", "nano-banana", "gemini")),
+    ("web", ("unknown-mix", "unknown (brockwebb")),
+)
+"""A generator's family is the first of these with a word that its name begins with, or the last, "modern": diffusion
+and flow models since 2022, and whatever is not named."""
+
+MODERN = "modern"
+
+REALS = {
+    "chandrikadeb7/Face-Mask-Detection": "gan",
+    "kurlyto/ai-or-not": "gan",
+    "jbhuang0604/SelfExSR": "gan",
+    "declan-wright/Image-Dataset": "gan",
+    "alexeygrigorev/clothing-dataset": "sd1",
+    "Li-Chongyi/Zero-DCE": "sd1",
+    "CompVis/taming-transformers": "sd1",
+    "marcusklasson/GroceryStoreDataset": "gpt",
+    "drewnoakes/metadata-extractor-images": "gpt",
+    "google/dreambooth": "gpt",
+    "brockwebb/ai-or-not": "gpt",
+    "Laboratoriet/real-or-ai-game": "web",
+    "codebasics/py": "web",
+    "luanfujun/deep-photo-styletransfer": "web",
+    "xuebinqin/U-2-Net": "web",
+    "emanhamed/Houses-dataset": MODERN,
+    "ML72/AI-Image-Classifier-Playground": MODERN,
+    "datitran/raccoon_dataset": MODERN,
+    "xigua7105/FerretNet": MODERN,
 }
-"""Which sources are left out together. Every generator of a source goes with it."""
+"""The fold of each real source. EliSchwartz/imagenet-sample-images is in none: it is always there to learn from, and
+the makers of pseudo-fakes learn from it alone, so that no fold's decoders have seen what the fold leaves out."""
 
 LEFT_OUT = {
     "muxspace/facial_expressions": "94 % grey, and only reals: grey would come to mean real",
     "mu4dian/AI_UI": "labels without provenance, retouched",
 }
 
-FOLD_B_GENERATORS = ("thisrentaldoesnotexist.com",)
 SMALLEST = 128
 
 
@@ -62,24 +76,31 @@ def main() -> None:
     arguments = parser.parse_args()
     samples = []
     for sample in manifest.read(arguments.core):
-        fold = "" if sample.split == "test" else FOLDS.get(sample.source, "")
-        samples.append(_placed(sample, fold, "core"))
+        samples.append(_placed(sample, "core"))
     for sample in manifest.read(arguments.pool):
         if sample.source in LEFT_OUT:
             continue
-        fold = "B" if sample.generator in FOLD_B_GENERATORS else FOLDS.get(sample.source, "")
         place = _cut(sample, arguments.out / "cut")
         if place is not None:
-            samples.append(_placed(dataclasses.replace(sample, place=place), fold, "pool"))
+            samples.append(_placed(dataclasses.replace(sample, place=place), "pool"))
     manifest.write(arguments.out / "manifest.csv", samples)
     for split in ("train", "tune", "test"):
         print(split, len(manifest.select(samples, split=split)))
 
 
-def _placed(sample: Sample, fold: str, collection: str) -> Sample:
-    split = "tune" if fold == "A" and sample.split == "train" else sample.split
+def family(sample: Sample) -> str:
+    """Of a fake, what its generator is akin to; empty for a real."""
+    if sample.label is not Label.FAKE:
+        return ""
+    name = sample.generator.lower()
+    return next((family for family, words in FAMILIES if name.startswith(words)), MODERN)
+
+
+def _placed(sample: Sample, collection: str) -> Sample:
+    kind = family(sample)
+    fold = "" if sample.split == "test" else kind or REALS.get(sample.source, "")
     kept = {name: sample.groups[name] for name in ("unseen", "kind", "licence") if name in sample.groups}
-    return dataclasses.replace(sample, split=split, groups=kept | {"fold": fold, "collection": collection})
+    return dataclasses.replace(sample, groups=kept | {"family": kind, "fold": fold, "collection": collection})
 
 
 def _cut(sample: Sample, folder: Path) -> str | None:

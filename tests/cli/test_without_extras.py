@@ -96,7 +96,7 @@ def test_stills_in_a_csv_go_the_whole_way_without_an_extra(rows: Path, tmp_path:
         assert "needs an extra" not in told.stderr
 
 
-STILLS = ("align", "augment", "degrade", "frames")
+STILLS = ("align", "augment", "degrade", "frames", "resample")
 
 
 def test_what_needs_an_extra_names_it_in_one_line_and_does_nothing(rows: Path, tmp_path: Path) -> None:
@@ -110,6 +110,8 @@ def test_what_needs_an_extra_names_it_in_one_line_and_does_nothing(rows: Path, t
         "data ": [*read, str(tmp_path / "m.parquet")],
         "data  ": ["data", "check", str(tmp_path / "hub" / "train-0.parquet")],
         "train": ["train", "code24", "--data", str(rows), "--out", str(tmp_path / "run")],
+        "train ": ["data", "makers", str(rows), "--out", str(tmp_path / "makers")],
+        "train  ": ["data", "remake", str(rows), "--makers", "makers", "--out", str(tmp_path / "remade")],
     }
     for extra, told in zip(needs, run(*needs.values()), strict=True):
         assert (told.status, told.stdout) == (2, ""), told

@@ -13,6 +13,7 @@ import typer
 import typer.main
 
 from assay.cli import sources
+from assay.cli.making import making
 from assay.cli.shell import SOME_FAILED, Json, Quiet, Verbs, amount, examples, kept, say, seen, settings_of, stages
 from assay.errors import ManifestError
 
@@ -341,6 +342,73 @@ def shard(
         raise typer.Exit(SOME_FAILED)
 
 
+@app.command(
+    epilog=examples(
+        "assay data makers manifest.csv --out makers/",
+        "assay data makers manifest.csv --out makers/ --minutes-each 10 --only nearest-x4",
+    )
+)
+def makers(
+    data: Manifest,
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Where makers go, each in its own; run again to go on.")],
+    minutes: Annotated[float, typer.Option("--minutes-each", min=0.01, help="How long each is trained.")] = 2.0,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of which maker; may be repeated.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train small generators on the real training pictures of a manifest, for `assay data remake`.
+
+    Each doubles its size in another way and leaves another trace. A maker that is there is kept.
+    """
+    from assay.data import manifest
+    from assay.types import Label
+
+    reals = manifest.select(sources.rows(data), split="train", label=Label.REAL)
+    with making("makers", out, resume=True), stages(quiet) as progress:
+        from assay.learn import remake as remaking
+
+        told = None if progress is None else lambda name, step, steps, loss: progress(name, step, steps)
+        recipes = {name: remaking.recipe(name) for name in only or remaking.MAKERS}
+        found = remaking.train_makers(list(reals), out, minutes_each=minutes, seed=seed, recipes=recipes, on_step=told)
+    for name, folder in found.items():
+        record = json.loads((folder / "maker.json").read_text(encoding="utf-8"))["record"]
+        if as_json:
+            print(json.dumps({"name": name, "folder": str(folder), "record": record}))
+        else:
+            print(f"{name:<16} {record['psnr']:.1f} dB on pictures held out, after {record['steps']} steps")
+    say(f"next: assay data remake {data} --makers {out} --out remade/", prefix="")
+
+
+@app.command(epilog=examples("assay data remake manifest.csv --makers makers/ --out remade/ --share 0.5"))
+def remake(
+    data: Manifest,
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Where files and manifest go; run again to go on.")],
+    makers: Annotated[str, typer.Option(metavar="FOLDER", help="Of `assay data makers`, or that of one maker.")],
+    share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the real training pictures.  [default: 0.5]")
+    ] = None,
+    match: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="How far a copy's spectrum is taken to its original's.  [default: 0.5]"),
+    ] = None,
+    side: Annotated[int | None, typer.Option(min=32, help="Longest side of a copy in px.  [default: 512]")] = None,
+    only: Split = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    skip: Skip = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """All rows, and of real training pictures fake copies that makers decoded: same subject, format and compression."""
+    given: dict[str, Any] = {"share": share, "match": match, "side": side}
+    with making("remaking pictures", out, resume=False):
+        from assay.learn.remake import Remake, makers_in
+
+        chosen = Remake(makers_in(makers), **{name: value for name, value in given.items() if value is not None})
+        _derive(chosen, data, out, only, seed, workers, skip, as_json, quiet)
+
+
 def _derivation(name: str) -> Any:
     """The verb of a derivation."""
     from assay.data import derivations
@@ -363,45 +431,60 @@ def _derivation(name: str) -> Any:
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> None:
-        from assay.data.derive import derive as deriving
         from assay.settings import replaced
 
         chosen = kind()
         for key, value in settings_of(settings, _example(chosen)).items():
             chosen = replaced(chosen, key, value)
-        chosen = chosen.beside(data)
-        count = os.cpu_count() or 1 if workers is None else workers
-        rows = sources.rows(data, only or ())
-        with kept(out), stages(quiet) as progress:
-            try:
-                found = deriving(
-                    rows,
-                    out,
-                    chosen,
-                    seed=seed,
-                    workers=count,
-                    progress=_one(progress, name),
-                    skip=skip,
-                )
-            except ManifestError as error:
-                _refused(error, {"manifest": None}, as_json)
-        if as_json:
-            told = {"manifest": str(found.manifest), "rows": len(found.table), "made": found.made}
-            told |= {"tally": chosen.tally(found.table)}
-            left = [{"reason": reason, "count": number} for reason, number in found.left_out.most_common()]
-            print(json.dumps(told | {"counts": _counts(found.table), "left_out": left, "problems": found.problems}))
-        else:
-            print(f"{found.made} files made, {len(found.table)} rows in {found.manifest}")
-            for what, number in chosen.tally(found.table).items():
-                print(f"{number} {what}")
-            for reason, number in found.left_out.most_common():
-                print(f"left out {number}: {seen(reason)}")
-        if found.problems:
-            failed = "1 row" if len(found.problems) == 1 else f"{len(found.problems)} rows"
-            say(f"{failed} failed and left out:{_listed(found.problems)}")
-            raise typer.Exit(SOME_FAILED)
+        _derive(chosen.beside(data), data, out, only, seed, workers, skip, as_json, quiet)
 
     return typer.main.get_command(verbs)
+
+
+def _derive(
+    chosen: Any,
+    data: str,
+    out: str,
+    only: list[str] | None,
+    seed: int,
+    workers: int | None,
+    skip: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make a derived set and say what came of it."""
+    from assay.data.derive import derive
+
+    count = os.cpu_count() or 1 if workers is None else workers
+    rows = sources.rows(data, only or ())
+    with kept(out), stages(quiet) as progress:
+        try:
+            found = derive(
+                rows,
+                out,
+                chosen,
+                seed=seed,
+                workers=count,
+                progress=_one(progress, chosen.name),
+                skip=skip,
+            )
+        except ManifestError as error:
+            _refused(error, {"manifest": None}, as_json)
+    if as_json:
+        told = {"manifest": str(found.manifest), "rows": len(found.table), "made": found.made}
+        told |= {"tally": chosen.tally(found.table)}
+        left = [{"reason": reason, "count": number} for reason, number in found.left_out.most_common()]
+        print(json.dumps(told | {"counts": _counts(found.table), "left_out": left, "problems": found.problems}))
+    else:
+        print(f"{found.made} files made, {len(found.table)} rows in {found.manifest}")
+        for what, number in chosen.tally(found.table).items():
+            print(f"{number} {what}")
+        for reason, number in found.left_out.most_common():
+            print(f"left out {number}: {seen(reason)}")
+    if found.problems:
+        failed = "1 row" if len(found.problems) == 1 else f"{len(found.problems)} rows"
+        say(f"{failed} failed and left out:{_listed(found.problems)}")
+        raise typer.Exit(SOME_FAILED)
 
 
 def _help(kind: Any) -> str:

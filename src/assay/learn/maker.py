@@ -10,12 +10,18 @@ without a pretrained perceptual loss, for which multi-scale differences stand in
 al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, section 3.2.2) under a hinge loss.
 Reals reconstructed as aligned fakes: Rajan et al., Aligned Datasets Improve Detection of Latent Diffusion-Generated
 Images, ICLR 2025.
+
+Its decoder may be a diffusion model instead: a small network that takes noise off, conditioned on the latent, under
+rectified flow's straight paths (Liu et al., Flow Straight and Fast, ICLR 2023, section 2.1). It says where the path
+ends, the picture itself, so that one distance trains both kinds of decoder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,12 +42,10 @@ from assay.image.cut import cut
 from assay.image.decode import decode
 from assay.types import Box, Label, Pixels, Sample
 
-FACTOR = 8
-"""One latent cell stands for a square of this many pixels a side."""
-
 _FORMAT = 1
 _HELD_PICTURES = 2_000
 _HELD_SIDE = 512
+_MEASURED_SIDE = 256
 # The rate rises over these, and where minutes are given they are timed: until they are over nothing depends on how
 # many steps there will be, so a run by minutes and one by the number of steps it came to are the same.
 _WARM_STEPS = 14
@@ -53,11 +57,15 @@ class MakerFields(pydantic.BaseModel):
     """What a maker is, and how it is trained.
 
     Args:
-        upsampler: how the decoder doubles its size, three times: "nearest" repeats samples and convolves, "transposed"
-            is a transposed convolution, "subpixel" convolves to four times the channels and interleaves them. Each
-            leaves another trace.
+        upsampler: how the decoder doubles its size: "nearest" repeats samples and convolves, "transposed" is a
+            transposed convolution, "subpixel" convolves to four times the channels and interleaves them. Each leaves
+            another trace.
+        factor: one latent cell stands for a square of this many pixels a side; the decoder doubles its size as often as
+            the encoder halved it. Shallow makers come close to their originals within minutes of one processor core.
+        decoder: "direct" decodes at once. "diffusion" begins with noise and takes it off, looking at the latent.
+        denoising: steps in which a diffusion decoder takes off the noise.
         width: channels at half the picture's size; doubled at each halving after that.
-        latent: channels of the latent, at an eighth of the picture's size: `latent` numbers for 192 samples.
+        latent: channels of the latent: so many numbers for 3 × `factor`² samples.
         blocks: residual blocks at the latent's size, in the encoder and in the decoder each.
         kl: weight of the divergence from the unit normal, averaged over the latent's numbers.
         adversarial: weight of the patch critic; 0 trains without one.
@@ -65,59 +73,61 @@ class MakerFields(pydantic.BaseModel):
         crop: side of a training crop in pixels, a multiple of 8.
         batch: crops a step.
         rate: Adam's peak learning rate.
-        precision: "bf16" trains under bfloat16 autocast (about three times as fast on processors that have it);
-            making pictures always runs in float32.
+        precision: "bf16" trains under bfloat16 autocast (about three times as fast on processors that have it, and
+            float32 on those that do not); making pictures always runs in float32.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     upsampler: Literal["nearest", "transposed", "subpixel"] = "nearest"
+    factor: Literal[2, 4, 8] = 8
+    decoder: Literal["direct", "diffusion"] = "direct"
+    denoising: int = pydantic.Field(4, ge=1, le=100)
     width: int = pydantic.Field(32, ge=2, le=256)
     latent: int = pydantic.Field(16, ge=1, le=64)
     blocks: int = pydantic.Field(2, ge=0, le=8)
     kl: float = pydantic.Field(1e-3, ge=0)
     adversarial: float = pydantic.Field(0.03, ge=0)
     critic_from: float = pydantic.Field(0.4, ge=0, le=1)
-    crop: int = pydantic.Field(128, ge=16, le=1024, multiple_of=FACTOR)
+    crop: int = pydantic.Field(128, ge=16, le=1024, multiple_of=8)
     batch: int = pydantic.Field(8, ge=1, le=1024)
     rate: float = pydantic.Field(1e-3, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
+
+    @property
+    def name(self) -> str:
+        """What leaves the trace: "nearest-x8", "subpixel-x4-diffusion"."""
+        return f"{self.upsampler}-x{self.factor}" + ("-diffusion" if self.decoder == "diffusion" else "")
 
 
 class Maker(nn.Module):
     """Encoder, bottleneck and decoder, fully convolutional; about 1.7 million parameters by default.
 
-    Tensors are (n, 3, height, width) float in [-1, 1], both sides multiples of 8; latents are
-    (n, latent, height / 8, width / 8).
+    Tensors are (n, 3, height, width) float in [-1, 1], both sides multiples of `factor`; latents are
+    (n, latent, height / factor, width / factor).
     """
 
     def __init__(self, fields: MakerFields | None = None) -> None:
         super().__init__()
         self.fields = fields or MakerFields()
-        w, z = self.fields.width, self.fields.latent
-        moments = nn.Conv2d(4 * w, 2 * z, 3, padding=1)
-        self.encoder = nn.Sequential(
-            nn.Conv2d(3, w, 4, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
-            _Residual(2 * w),
-            nn.SiLU(),
-            nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1),
-            *(_Residual(4 * w) for _ in range(self.fields.blocks)),
-            nn.SiLU(),
-            moments,
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(z, 4 * w, 3, padding=1),
-            *(_Residual(4 * w) for _ in range(self.fields.blocks)),
-            *_upsample(self.fields.upsampler, 4 * w, 2 * w),
-            _Residual(2 * w),
-            *_upsample(self.fields.upsampler, 2 * w, w),
-            _Residual(w),
-            *_upsample(self.fields.upsampler, w, w // 2),
-            nn.SiLU(),
-            nn.Conv2d(w // 2, 3, 3, padding=1),
-        )
+        # Channels at each halving, from half the picture's size on.
+        widths = [self.fields.width << halving for halving in range(self.fields.factor.bit_length() - 1)]
+        w, z, blocks = widths[0], self.fields.latent, self.fields.blocks
+        moments = nn.Conv2d(widths[-1], 2 * z, 3, padding=1)
+        down: list[nn.Module] = []
+        for halving, (before, after) in enumerate(itertools.pairwise((3, *widths)), start=1):
+            count = blocks if halving == len(widths) else min(1, halving - 1)
+            down += nn.Conv2d(before, after, 4, stride=2, padding=1), *_residuals(after, count), nn.SiLU()
+        self.encoder = nn.Sequential(*down, moments)
+        up: list[nn.Module] = [nn.Conv2d(z, widths[-1], 3, padding=1), *_residuals(widths[-1], blocks)]
+        for before, after in itertools.pairwise(widths[::-1]):
+            up += *_upsample(self.fields.upsampler, before, after), _Residual(after)
+        self.decoder: nn.Sequential | _Denoiser
+        if self.fields.decoder == "diffusion":
+            self.decoder = _Denoiser(nn.Sequential(*up), self.fields.upsampler, w)
+        else:
+            last = nn.Conv2d(w // 2, 3, 3, padding=1)
+            self.decoder = nn.Sequential(*up, *_upsample(self.fields.upsampler, w, w // 2), nn.SiLU(), last)
         self.apply(_start)
         with torch.no_grad():
             # Deviations start at e^-2: at 1, noise would drown the latent and the decoder learn to do without it.
@@ -130,10 +140,25 @@ class Maker(nn.Module):
         # Below e^-6 a deviation adds nothing that eight-bit samples could hold; above e^2 training has gone astray.
         return mean, torch.exp(0.5 * log_variance.float().clamp(-12, 4))
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Pictures of a latent, not clipped to [-1, 1]."""
-        decoded: Tensor = self.decoder(latent)
-        return decoded
+    def decode(self, latent: Tensor, seed: int = 0) -> Tensor:
+        """Pictures of a latent, not clipped to [-1, 1].
+
+        Args:
+            seed: of the noise that a diffusion decoder begins with; a direct one has none.
+        """
+        if not isinstance(self.decoder, _Denoiser):
+            decoded: Tensor = self.decoder(latent)
+            return decoded
+        count, factor = len(latent), self.fields.factor
+        shape = (count, latent.shape[2] * factor, latent.shape[3] * factor, 3)
+        noisy = torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32)).to(latent)
+        noisy = noisy.permute(0, 3, 1, 2)
+        context = self.decoder.context(latent)
+        for left in range(self.fields.denoising, 0, -1):
+            # Straight on towards the picture, as far as one step of those that are left; the last one arrives.
+            end = self.decoder(context, noisy, noisy.new_full((count, 1, 1, 1), left / self.fields.denoising))
+            noisy = noisy + (end - noisy) / left
+        return noisy
 
     @torch.inference_mode()
     def reconstruct(self, pixels: Pixels) -> Pixels:
@@ -141,17 +166,17 @@ class Maker(nn.Module):
 
         Args:
             pixels: (height, width, 3) uint8, any size from 1 x 1 up; mirrored at the right and lower edge up to a
-                multiple of 8 and cut back afterwards.
+                multiple of `factor` and cut back afterwards.
 
         Returns:
             Pixels of the same shape. The same pixels always give the same picture.
         """
         height, width = pixels.shape[:2]
-        return _pixels(self.decode(self._encode_pixels(pixels)[0]), height, width)
+        return _pixels(self.decode(self._encode_pixels(pixels)[0], _seed(pixels)), height, width)
 
     def _encode_pixels(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
-        height, width = pixels.shape[:2]
-        whole = cut(pixels, Box(0, 0, -(-width // FACTOR) * FACTOR, -(-height // FACTOR) * FACTOR))
+        (height, width), factor = pixels.shape[:2], self.fields.factor
+        whole = cut(pixels, Box(0, 0, -(-width // factor) * factor, -(-height // factor) * factor))
         return self.encode(_tensor(whole[None], next(self.parameters()).device))
 
 
@@ -162,6 +187,7 @@ def train_maker(
     seed: int = 0,
     minutes: float | None = None,
     steps: int | None = None,
+    held_out: Sequence[Sample | str | os.PathLike[str]] = (),
     out: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
@@ -179,6 +205,8 @@ def train_maker(
         minutes: how long to train. The first steps are timed and the number of steps follows from that, so a machine
             that turns busy takes longer. The number is written to `maker.json`.
         steps: how many steps to train, instead of `minutes`.
+        held_out: other such pictures, on which the trained maker is measured: "psnr" in `maker.json` is the mean of
+            their reconstructions, in dB, each of a square of at most 256 px around the middle.
         out: folder to save the maker in.
         device: where to train, as torch names it.
         on_step: called with the step (from 1), the number of steps (0 while not known) and the reconstruction loss.
@@ -194,12 +222,16 @@ def train_maker(
         raise RecipeError("say how long to train: give either minutes or steps, above 0")
     draw = np.random.default_rng(seed)
     held = _hold(_places(pictures), fields.crop, draw)
+    unseen = [_middle(_read(place)) for place in _places(held_out)] if held_out else []
     # Weights and noise come from torch's global generator: fork it, so that the caller's goes on as it was.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         maker, done, loss = _descend(held, fields, draw, minutes, steps or 0, torch.device(device), on_step)
     if out is not None:
-        save(maker, out, seed=seed, steps=done, pictures=len(held), loss=round(loss, 5))
+        record: dict[str, str | float] = {"seed": seed, "steps": done, "pictures": len(held), "loss": round(loss, 5)}
+        if unseen:
+            record["psnr"] = round(float(np.mean([_psnr(maker.reconstruct(pixels), pixels) for pixels in unseen])), 2)
+        save(maker, out, **record)
     return maker
 
 
@@ -227,7 +259,7 @@ def make(maker: Maker, photographs: Sequence[Pixels], seed: int = 0) -> list[Pix
                 mean + deviation * torch.from_numpy(draw.standard_normal(mean.shape, np.float32)).to(mean)
                 for mean, deviation in map(maker._encode_pixels, (photograph, fitted))
             )
-            made.append(_pixels(maker.decode(turn(first, second, draw)), height, width))
+            made.append(_pixels(maker.decode(turn(first, second, draw), _seed(photograph)), height, width))
     return made
 
 
@@ -285,6 +317,40 @@ class _Residual(nn.Module):
         return x + branch
 
 
+def _residuals(channels: int, count: int) -> list[_Residual]:
+    return [_Residual(channels) for _ in range(count)]
+
+
+class _Denoiser(nn.Module):
+    """Says which picture lies under noise: it looks at the noise at full size and at half, and at the latent.
+
+    Args:
+        context: from the latent to `width` channels at half the picture's size; the same at every step.
+        upsampler: for the one doubling that every step does.
+    """
+
+    def __init__(self, context: nn.Sequential, upsampler: str, width: int) -> None:
+        super().__init__()
+        self.context = context
+        self.down = nn.Conv2d(4, width, 4, stride=2, padding=1)
+        self.joined = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), _Residual(width))
+        self.up = nn.Sequential(*_upsample(upsampler, width, width // 2), nn.SiLU())
+        self.last = nn.Conv2d(width // 2 + 4, 3, 3, padding=1)
+
+    def forward(self, context: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        """Pictures (n, 3, height, width), not clipped.
+
+        Args:
+            context: (n, width, height / 2, width / 2).
+            noisy: (1 - level) × picture + level × normal noise.
+            level: (n, 1, 1, 1), in (0, 1].
+        """
+        seen = torch.cat([noisy, level.expand(-1, 1, *noisy.shape[-2:])], dim=1)
+        half: Tensor = self.joined(torch.cat([context, self.down(seen)], dim=1))
+        picture: Tensor = self.last(torch.cat([self.up(half), seen], dim=1))
+        return picture
+
+
 def _start(module: nn.Module) -> None:
     """First weights that keep a signal's strength from layer to layer: torch's own shrink it at each one, and the first
     hundred steps would go into undoing that."""
@@ -337,7 +403,8 @@ def _descend(
     smooth = [parameter.detach().clone() for parameter in maker.parameters()]
     optimiser = torch.optim.Adam(maker.parameters(), lr=fields.rate, betas=(0.9, 0.99))
     critic_optimiser = torch.optim.Adam(critic.parameters(), lr=0.5 * fields.rate, betas=(0.5, 0.9))
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=fields.precision == "bf16")
+    halves = fields.precision == "bf16" and _has_bfloat16(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=halves)
     began, step, loss = time.monotonic(), 0, float("nan")
     while not steps or step < steps:
         progress = max(0, step - _WARM_STEPS) / (steps - _WARM_STEPS) if steps > _WARM_STEPS else 0.0
@@ -349,7 +416,7 @@ def _descend(
         real = _tensor(_crops(held, fields, draw), device)
         with autocast:
             mean, deviation = maker.encode(real)
-            fake = maker.decode(mean + deviation * torch.randn_like(deviation))
+            fake = _decoded(maker, mean + deviation * torch.randn_like(deviation), real)
             opinion = critic(fake) if heard else None
         distance = _distance(fake.float(), real)
         mean = mean.float()
@@ -387,6 +454,25 @@ def _descend(
         for average, parameter in zip(smooth, maker.parameters(), strict=True):
             parameter.copy_(average)
     return maker.to("cpu").to(memory_format=torch.contiguous_format).eval(), step, loss
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster there. Without the processor's own, torch imitates it, many times slower."""
+    if device.type != "cpu":
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _decoded(maker: Maker, latent: Tensor, real: Tensor) -> Tensor:
+    """What the decoder learns by: the picture, or from a random point of a path from noise the picture at its end."""
+    if not isinstance(maker.decoder, _Denoiser):
+        return maker.decode(latent)
+    # More noise more often: under little, the picture shows through, and nothing asks what the latent says.
+    level = torch.rand(len(real), 1, 1, 1, device=real.device).sqrt()
+    picture: Tensor = maker.decoder(
+        maker.decoder.context(latent), torch.lerp(real, torch.randn_like(real), level), level
+    )
+    return picture
 
 
 def _distance(fake: Tensor, real: Tensor) -> Tensor:
@@ -440,6 +526,18 @@ def _read(place: str) -> Pixels:
         raise InputError(f"{place}: {error}", kind=error.kind) from error
 
 
+def _middle(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    top, left = (max(0, side - _MEASURED_SIDE) // 2 for side in (height, width))
+    return pixels[top : top + _MEASURED_SIDE, left : left + _MEASURED_SIDE]
+
+
+def _psnr(pixels: Pixels, other: Pixels) -> float:
+    """Peak signal to noise ratio in dB; at most that of one sample in a million being wrong by one."""
+    error = max(1e-6, float(np.mean((pixels.astype(np.float64) - other) ** 2)))
+    return 10 * math.log10(255**2 / error)
+
+
 def _crops(held: Sequence[Pixels], fields: MakerFields, draw: np.random.Generator) -> Pixels:
     crops = []
     for index in draw.integers(0, len(held), fields.batch):
@@ -454,6 +552,11 @@ def _tensor(pictures: Pixels, device: torch.device) -> Tensor:
     """(n, height, width, 3) uint8 to (n, 3, height, width) in [-1, 1]; NHWC in memory, which convolves faster."""
     batch = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
     return batch.float() / 127.5 - 1
+
+
+def _seed(pixels: Pixels) -> int:
+    """Of a diffusion decoder's noise: the same content, the same noise."""
+    return int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")
 
 
 def _pixels(decoded: Tensor, height: int, width: int) -> Pixels:

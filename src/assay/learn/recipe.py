@@ -66,9 +66,11 @@ class Backbone(Part):
     """The network under a head.
 
     Args:
-        name: any timm model, "trace_cnn" (`assay.learn.nn.trace`) or "genconvit" (`assay.learn.nn.genconvit`).
+        name: any timm model, "trace_cnn" (`assay.learn.nn.trace`), "patch_cnn" (`assay.learn.nn.patch`) or "genconvit"
+            (`assay.learn.nn.genconvit`).
         front: what the network is shown: "pixels"; "residual", the picture minus what its neighbours predict
-            (three fixed high-pass filters a channel, `assay.learn.nn.front`); or "both".
+            (three fixed high-pass filters a channel, `assay.learn.nn.front`); "both"; or "chroma", the residual of luma
+            and colour differences.
         pretrained: weights by timm's name from its hub (asks the network) instead of random ones.
         weights: a local safetensors file in timm's naming instead.
         norm_eps: epsilon of every LayerNorm; None keeps the network's own (timm's ViTs have 1e-6, transformers' 1e-12).
@@ -78,7 +80,7 @@ class Backbone(Part):
     """
 
     name: str = "vit_tiny_patch16_224"
-    front: Literal["pixels", "residual", "both"] = "pixels"
+    front: Literal["pixels", "residual", "both", "chroma"] = "pixels"
     pretrained: bool = False
     weights: str = ""
     norm_eps: float | None = pydantic.Field(None, gt=0)

@@ -363,7 +363,7 @@ def _learn(
         facts["separation"] = separation.look(training, data["tune"], settings.out / separation.FOLDER, console)
         layer = training.layer if stream.keeps_layer else None
         trunk = merge(training.trunk)
-    graphs, engine, precision = _exported(stream, trunk, settings)
+    graphs, engine, precision = exported(stream, trunk, settings.out, settings.precision, settings.machine.device)
     if precision != settings.precision:
         facts["precision"] = precision
         console.print(f"{stream.name} is stored as {precision}: {settings.precision} would move its embedding")
@@ -472,7 +472,8 @@ def _joined(recipe: Recipe, learned: Sequence[Learned], settings: Settings) -> l
         mine = [learned[place] for place in places]
         trunk = joined([part.trunk for part in mine])
         stem = "-".join(recipe.streams[place].name for place in places)
-        graphs, _, _ = _exported(recipe.streams[places[0]].model_copy(update={"name": stem}), trunk, settings)
+        whole = recipe.streams[places[0]].model_copy(update={"name": stem})
+        graphs, _, _ = exported(whole, trunk, settings.out, settings.precision, settings.machine.device)
         parameters = sum(p.numel() for p in trunk.parameters())
         start = 0
         for number, (place, part) in enumerate(zip(places, mine, strict=True)):
@@ -505,24 +506,27 @@ def _frozen(backbone: Backbone) -> dict[str, Any]:
     return {"frozen": True, "weights": "timm's pre-trained ones" if backbone.pretrained else RANDOM}
 
 
-def _exported(stream: Stream, trunk: Trunk, settings: Settings) -> tuple[dict[str, bytes], Engine, Precision]:
-    """The trunk's files, what runs them, and how they store weights: in full where less would move embeddings.
+def exported(
+    stream: Stream, trunk: Trunk, out: Path, precision: Precision, device: str = "cpu"
+) -> tuple[dict[str, bytes], Engine, Precision]:
+    """The trunk's files, in `out/graphs` too, what runs them, and how they store weights: in full where less would move
+    embeddings.
 
     Raises:
         RecipeError: they do not give torch's embeddings.
     """
-    folder = settings.out / "graphs"
-    folder.mkdir(exist_ok=True)
+    folder = out / "graphs"
+    folder.mkdir(parents=True, exist_ok=True)
     apart = math.nan
-    precisions: tuple[Precision, ...] = (settings.precision, "fp32")
-    for precision in dict.fromkeys(precisions):
-        graphs = export(trunk, stream.view.size, stream.name, precision)
+    precisions: tuple[Precision, ...] = (precision, "fp32")
+    for kept in dict.fromkeys(precisions):
+        graphs = export(trunk, stream.view.size, stream.name, kept)
         for name, content in graphs.items():
             (folder / name).write_bytes(content)
-        engine = Engine(folder, stream.name, device="cpu" if settings.machine.device == "cpu" else "auto")
+        engine = Engine(folder, stream.name, device="cpu" if device == "cpu" else "auto")
         apart = parity(trunk, engine.run, stream.view.size)
-        if apart <= PARITY[precision]:
-            return graphs, engine, precision
+        if apart <= PARITY[kept]:
+            return graphs, engine, kept
     raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}, in full precision too")
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from assay.errors import RecipeError, unknown
 from assay.learn.nn.front import Front
 from assay.learn.nn.genconvit import GenConViT
+from assay.learn.nn.patch import PatchCNN
 from assay.learn.nn.trace import TraceCNN
 from assay.learn.recipe import Backbone
 
@@ -30,6 +31,7 @@ Made = Callable[[int, int, bool, Mapping[str, Any]], nn.Module]
 
 OURS: Mapping[str, Made] = {
     "trace_cnn": lambda channels, size, hub, fields: TraceCNN(channels, **fields),
+    "patch_cnn": lambda channels, size, hub, fields: PatchCNN(channels, **fields),
     "genconvit": lambda channels, size, hub, fields: GenConViT(channels, size, pretrained=hub, **fields),
 }
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from assay.image.view import IMAGENET_STD
+
 # Three residual filters of the spatial rich model (Fridrich & Kodovský, IEEE TIFS 2012): first order (horizontal +
 # vertical), second order "square 3×3", and third order "square 5×5", each scaled to respond to noise alike.
 _FIRST = [[0, 0, 0, 0, 0], [0, 0, -1, 0, 0], [0, -1, 4, -1, 0], [0, 0, -1, 0, 0], [0, 0, 0, 0, 0]]
@@ -13,12 +15,18 @@ _SECOND = [[0, 0, 0, 0, 0], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 
 _THIRD = [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], [-1, 2, -2, 2, -1]]
 _NORMS = (4.0, 4.0, 12.0)
 
+# Luma and the two colour differences of JPEG (ITU-T T.871), from red, green and blue; and how much each one's residual
+# is magnified, per level of 0–255: colour differences are several times quieter.
+_YCC = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+_YCC_GAINS = (0.15, 0.5, 0.5)
+
 
 class Front(nn.Module):
     """Maps a normalised picture (n, 3, h, w) to the network's input (n, channels, h, w).
 
     "pixels" passes it on. "residual" applies three fixed high-pass filters to each channel, magnifies the residual and
-    bounds it with tanh, so that edges do not drown the noise: 9 channels. "both" stacks the two: 12.
+    bounds it with tanh, so that edges do not drown the noise: 9 channels. "both" stacks the two: 12. "chroma" does as
+    "residual" does with luma and two colour differences, these magnified more: 9 channels.
     """
 
     kernel: Tensor
@@ -26,14 +34,15 @@ class Front(nn.Module):
     def __init__(self, kind: str, gain: float = 8.0) -> None:
         super().__init__()
         self.kind = kind
-        self.gain = gain
-        self.channels = {"pixels": 3, "residual": 9, "both": 12}[kind]
+        self.channels = {"pixels": 3, "residual": 9, "both": 12, "chroma": 9}[kind]
         filters = torch.tensor([_FIRST, _SECOND, _THIRD], dtype=torch.float32)
         filters = filters / torch.tensor(_NORMS)[:, None, None]
+        mixed = gain * torch.eye(3)
+        if kind == "chroma":
+            # The picture arrives divided by its deviations, of samples in [0, 1].
+            mixed = torch.tensor(_YCC_GAINS)[:, None] * torch.tensor(_YCC) * 255 * torch.tensor(IMAGENET_STD)
         # Written as one dense convolution, zero across channels: CPUs run that several times faster than grouped ones.
-        kernel = torch.zeros(9, 3, 5, 5)
-        for channel in range(3):
-            kernel[3 * channel : 3 * channel + 3, channel] = filters
+        kernel = torch.einsum("oi,fyx->ofiyx", mixed, filters).reshape(9, 3, 5, 5)
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,5 +51,5 @@ class Front(nn.Module):
         # In full precision: residuals are small differences of large numbers.
         with torch.autocast(x.device.type, enabled=False):
             padded = functional.pad(x.float(), (2, 2, 2, 2), mode="reflect")
-            residual = torch.tanh(self.gain * functional.conv2d(padded, self.kernel))
-        return residual if self.kind == "residual" else torch.cat([x.float(), residual], dim=1)
+            residual = torch.tanh(functional.conv2d(padded, self.kernel))
+        return torch.cat([x.float(), residual], dim=1) if self.kind == "both" else residual

@@ -38,10 +38,10 @@ class TraceCNN(nn.Module):
         if min(widths) < LEAST:
             raise RecipeError(f"trace_cnn cannot be {min(widths)} channels wide; give widths of {LEAST} or more")
         self.num_features = widths[-1]
-        layers: list[nn.Module] = [_conv(in_chans, widths[0], 2), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [conv(in_chans, widths[0], 2), nn.ReLU(inplace=True)]
         for before, width, count in zip(widths, widths[1:], blocks, strict=False):
-            layers.append(_Block(before, width, stride=2))
-            layers.extend(_Block(width, width, stride=1) for _ in range(count - 1))
+            layers.append(Block(before, width, stride=2))
+            layers.extend(Block(width, width, stride=1) for _ in range(count - 1))
         self.body = nn.Sequential(*layers)
         self.drop = nn.Dropout(drop_rate)
 
@@ -56,12 +56,14 @@ class TraceCNN(nn.Module):
         return pooled
 
 
-class _Block(nn.Module):
-    def __init__(self, before: int, width: int, stride: int) -> None:
+class Block(nn.Module):
+    """Two convolutions beside a shortcut; `side` is that of their kernels."""
+
+    def __init__(self, before: int, width: int, stride: int, side: int = 3) -> None:
         super().__init__()
-        self.first = _conv(before, width, stride)
-        self.second = _conv(width, width, 1)
-        self.skip = _conv(before, width, stride, side=1) if stride > 1 or before != width else nn.Identity()
+        self.first = conv(before, width, stride, side)
+        self.second = conv(width, width, 1, side)
+        self.skip = conv(before, width, stride, side=1) if stride > 1 or before != width else nn.Identity()
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +71,8 @@ class _Block(nn.Module):
         return out
 
 
-def _conv(before: int, width: int, stride: int, side: int = 3) -> nn.Sequential:
+def conv(before: int, width: int, stride: int, side: int = 3) -> nn.Sequential:
+    """A convolution and its batch normalisation."""
     return nn.Sequential(
         nn.Conv2d(before, width, side, stride, padding=side // 2, bias=False),
         nn.BatchNorm2d(width),

@@ -1,0 +1,371 @@
+"""Find what still works on generators and sources never met: many trials, on folds that leave both out.
+
+    python bench/search.py MANIFEST OUT                 # screen, select, confirm; repeat the command to go on
+    python bench/search.py MANIFEST OUT --rung screen --only base --only supcon
+    python bench/search.py MANIFEST OUT --report        # tables from what is there
+
+MANIFEST is the one that bench/gather.py writes, with the pseudo-fakes that bench/pseudo.py adds. Test rows are never
+read.
+
+Each trial of a rung trains every arm for the same processor time of one core, on the rows outside a fold, and scores
+the rows of the fold, as they are and after JPEG 75. Arms that are not among the best of a rung do not come into the
+next (successive halving; Jamieson and Talwalkar, AISTATS 2016). What decides is the mean over folds and over both
+conditions of the AUC of left-out fakes against left-out reals. Beside it stand two controls that see no trace: a
+classifier of the file's facts, and one of a thumbnail of 16 px, fitted on the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from assay.data import manifest
+from assay.data.table import Table
+from assay.image.decode import decode
+from assay.image.degrade import Degrade
+from assay.judge.rule import Pool
+from assay.learn import tiles
+from assay.learn.crossfit import FOLD, PSEUDO, Scored, drawn, folds_of, joined, kind_of, left_out
+from assay.learn.recipe import Backbone, CrossEntropy, InfoNCE, Recipe, SupCon, find
+from assay.measure.robustness import conditions
+from assay.metrics import auc
+from assay.recipes.dfcon25 import SMALL, THIN
+from assay.studies import budget
+from assay.types import Label, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One thing to try.
+
+    Args:
+        about: the question that it belongs to.
+        what: what it changes in the base.
+        changes: fields of the recipe, `__` for the dot.
+        pseudo: kinds of pseudo-fakes that it learns from.
+        generated: whether it learns from generated pictures too.
+    """
+
+    about: str
+    what: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pseudo: tuple[str, ...] = ()
+    generated: bool = True
+
+    def recipe(self) -> Recipe:
+        return find("aligned").set(**self.changes)
+
+
+def _network(name: str, what: str, front: str = "pixels", size: int = 64, **fields: Any) -> Arm:
+    view = find("aligned").stream("patches").view
+    change: dict[str, Any] = {"patches__backbone": Backbone(name=name, front=front, fields=fields)}
+    if size != view.size:
+        across = max(1, view.across * view.size // size)
+        change |= {
+            "patches__view": view.model_copy(update={"size": size, "across": across}),
+            "descend__alter__size": size,
+            "descend__crops__base": size + 32,
+        }
+    return Arm("network", what, change)
+
+
+_LOSS = "descend__loss"
+_NO_T: dict[str, Any] = {"descend__alter__max_ops": 0}
+_TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
+
+ARMS: Mapping[str, Arm] = {
+    "base": Arm("", "PatchCNN on the residual of luma and colour differences, cross-entropy, T, one codec for all"),
+    "residual": Arm("input", "residual of red, green and blue", {"patches__backbone__front": "residual"}),
+    "both": Arm("input", "pixels and that residual", {"patches__backbone__front": "both"}),
+    "pixels": Arm("input", "pixels", {"patches__backbone__front": "pixels"}),
+    "trace": _network("trace_cnn", "TraceCNN, which sees the whole crop", "chroma", **_TRACE),
+    "trace-both": _network("trace_cnn", "TraceCNN on pixels and residual", "both", **_TRACE),
+    "regnet": _network("regnety_002", "RegNetY-200MF on pixels and residual, what shipped before", "both", 128),
+    "vit": _network("vit_tiny_patch16_224", "ViT-Tiny, patches of 8 px", patch_size=8),
+    "conv-stem": _network("vit_tiny_r_s16_p8_224", "ViT-Tiny behind a convolutional stem", size=128),
+    "maxvit": _network(
+        SMALL["maxvit"], "thin MaxViT", "both",
+        embed_dim=[32, 64, 96], depths=[1, 1, 1], stem_width=[8, 16], transformer_rel_pos_dim=64,
+    ),
+    "coatnet": _network(SMALL["coatnet"], "thin CoAtNet", "both", **dict(THIN)),
+    "eva02": _network(SMALL["eva02"], "thin EVA-02", "both", patch_size=8, embed_dim=96, depth=4, num_heads=3),
+    "focal": Arm("loss", "focal cross-entropy, gamma 2", {_LOSS: CrossEntropy(focal=2)}),
+    "supcon": Arm("loss", "SupCon, two views", {_LOSS: SupCon(projection=(64,)), "descend__pairs": 24}),
+    "code": Arm(
+        "loss", "CoDE's contrastive loss",
+        {_LOSS: InfoNCE(), "descend__pairs": 12, "descend__crops__local": 32},
+    ),
+    "code+bce": Arm(
+        "loss", "CoDE's loss and cross-entropy",
+        {_LOSS: InfoNCE(bce=1.0), "descend__pairs": 12, "descend__crops__local": 32},
+    ),
+    "degrade": Arm("degradation", "drift's engine in place of T", _NO_T | {"descend__augment": Degrade()}),
+    "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {"descend__augment": "plain"}),
+    "codec-only": Arm("degradation", "no T", _NO_T),
+    "nothing": Arm("degradation", "neither T nor one codec for all", _NO_T | {"descend__align": None}),
+    "sources-alike": Arm("drawing", "sources drawn alike, whatever their size", {"descend__source_power": 0.0}),
+    "pictures-alike": Arm("drawing", "pictures drawn alike", {"descend__source_power": 1.0}),
+    "remade": Arm("pseudo-fakes", "and reals through small generators", pseudo=("remade",)),
+    "resampled": Arm("pseudo-fakes", "and reals through resampling chains", pseudo=("resampled",)),
+    "blended": Arm("pseudo-fakes", "and self-blended faces", pseudo=("blended",)),
+    "all-pseudo": Arm("pseudo-fakes", "and all three kinds", pseudo=PSEUDO),
+    "only-remade": Arm("pseudo-fakes", "only the first of them", pseudo=("remade",), generated=False),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """How thorough a round of trials is.
+
+    Args:
+        folds: what is left out in turn; several joined by "+" at once. Empty: each fold.
+        seconds: of one core's processor time, an arm, fold and seed.
+        seeds: how many.
+        arms: how many of the rung before come into this one; 0: all that there are.
+    """
+
+    folds: tuple[str, ...]
+    seconds: float
+    seeds: int
+    arms: int
+
+
+RUNGS: Mapping[str, Rung] = {
+    "screen": Rung(("gan+gpt",), 100, 1, 0),
+    "select": Rung((), 100, 1, 4),
+    "confirm": Rung((), 100, 3, 1),
+}
+CONDITIONS = ("clean", "jpeg75")
+HEADS = {"linear": "patches", "nearest": "patches-nearest", "one-class": "patches-one_class"}
+JUDGED = 40
+"""Rows that are judged of each left-out generator or source, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    rung: str
+    arm: str
+    fold: str
+    seed: int
+    seconds: float
+
+    def folder(self, out: Path) -> Path:
+        # The same seconds, fold and seed are the same run, whichever rung asks.
+        return out / "runs" / f"{self.arm}-{self.fold}-{self.seed}-{self.seconds:g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rung", choices=list(RUNGS), help="this rung alone; by default all, one after another")
+    parser.add_argument("--only", action="append", default=[], choices=list(ARMS), help="these arms")
+    parser.add_argument("--most", type=int, default=300, help="pictures of a generator or source that are learned from")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of every rung")
+    parser.add_argument("--together", type=int, default=2, help="runs at the same time, one thread each")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.job:
+        _work(Job(**json.loads(arguments.job)), arguments)
+        return
+    rungs = [arguments.rung] if arguments.rung else list(RUNGS)
+    if not arguments.report:
+        tiles.build(
+            _rows(arguments), find("aligned").descend("patches").tiles, arguments.out / "tiles", seed=0, workers=2
+        )
+        for rung in rungs:
+            _climb(rung, arguments)
+    print(_report(arguments))
+
+
+def _rows(arguments: argparse.Namespace) -> list[Sample]:
+    """Training and tuning rows, at most so many of a generator or source."""
+    return _drawn_rows(arguments.manifest, arguments.most)
+
+
+@functools.cache
+def _drawn_rows(file: Path, most: int) -> list[Sample]:
+    rows = manifest.read(file, check=False)
+    return drawn([sample for sample in rows if sample.split in ("train", "tune")], most)
+
+
+def learned(rows: Sequence[Sample], arm: Arm) -> list[Sample]:
+    """The rows that an arm may learn from; pseudo-fakes weigh less than generated pictures (`secondary_weight`)."""
+    chosen = []
+    for sample in rows:
+        kind = kind_of(sample)
+        if kind and kind not in arm.pseudo:
+            continue
+        if not kind and sample.label is Label.FAKE and not arm.generated and sample.split == "train":
+            continue
+        second = "1" if kind and arm.generated else ""
+        chosen.append(dataclasses.replace(sample, groups=dict(sample.groups) | {"secondary": second}))
+    return chosen
+
+
+def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
+    """The rows of folds that are judged, none a pseudo-fake: at most 512 px from the middle of each picture, cut once
+    and kept without loss, so that a trial need not decode photographs."""
+    rows = [sample for sample in _rows(arguments) if not kind_of(sample)]
+    found = []
+    for sample in drawn([s for s in rows if s.groups.get(FOLD) in folds.split("+")], JUDGED, seed=1):
+        name = hashlib.sha256(sample.place.encode()).hexdigest()[:16]
+        place = arguments.out / "judged" / f"{name}.png"
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            pixels = decode(sample.place).pixels
+            (height, width), side = pixels.shape[:2], 512
+            top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+            part = place.with_suffix(f".{os.getpid()}.part")
+            Image.fromarray(pixels[top : top + side, left : left + side]).save(part, "PNG", compress_level=1)
+            part.replace(place)
+        found.append(dataclasses.replace(sample, place=str(place)))
+    return found
+
+
+def _work(job: Job, arguments: argparse.Namespace) -> None:
+    rows = _rows(arguments)
+    arm = ARMS[job.arm]
+    pace = json.loads((arguments.out / "pace.json").read_text())[job.arm]
+    recipe = budget.with_steps(arm.recipe(), max(4, round(job.seconds / pace)))
+    recipe = recipe.set(fit__records=1500)
+    left_out(
+        recipe, learned(rows, arm), _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out),
+        seed=job.seed,
+        conditions=conditions(CONDITIONS), cache=arguments.out / "tiles",
+    )  # fmt: skip
+
+
+def _climb(rung: str, arguments: argparse.Namespace) -> None:
+    """Run what is open of a rung."""
+    plan = RUNGS[rung]
+    rows = _rows(arguments)
+    arms = _admitted(rung, arguments)
+    note = arguments.out / "pace.json"
+    paces = json.loads(note.read_text()) if note.exists() else {}
+    for name in arms:
+        if name not in paces:
+            table = Table.of(learned(rows, ARMS[name]))
+            paces[name] = budget.seconds_a_step(ARMS[name].recipe(), table, arguments.out / "tiles", seed=0)
+            note.write_text(json.dumps(paces, indent=1))
+    jobs = [
+        Job(rung, arm, fold, seed, plan.seconds * arguments.scale)
+        for seed in range(plan.seeds)
+        for arm in arms
+        for fold in plan.folds or folds_of(rows)
+    ]
+    waiting = [job for job in jobs if not (job.folder(arguments.out) / "scores.npz").exists()]
+    running: list[tuple[Job, subprocess.Popen[bytes]]] = []
+    while waiting or running:
+        while waiting and len(running) < arguments.together:
+            job = waiting.pop(0)
+            running.append((job, _start(job, arguments)))
+        time.sleep(0.5)
+        for job, process in list(running):
+            if process.poll() is not None:
+                running.remove((job, process))
+                told = "done" if process.returncode == 0 else f"failed; see {job.folder(arguments.out)}.log"
+                print(f"{rung}: {job.arm} without {job.fold}, seed {job.seed}: {told}", file=sys.stderr, flush=True)
+
+
+def _start(job: Job, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    folder = job.folder(arguments.out)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, __file__, str(arguments.manifest), str(arguments.out), "--most", str(arguments.most)]
+    command += ["--job", json.dumps(dataclasses.asdict(job))]
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with folder.with_name(folder.name + ".log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def _admitted(rung: str, arguments: argparse.Namespace) -> list[str]:
+    """The arms of a rung: all, or the best of the rung before; the base is always one."""
+    plan = RUNGS[rung]
+    if arguments.only or not plan.arms:
+        return arguments.only or list(ARMS)
+    before = list(RUNGS)[list(RUNGS).index(rung) - 1]
+    ranked = sorted(_results(before, arguments).items(), key=lambda item: -item[1])
+    best = [name for name, _ in ranked[: plan.arms]]
+    return list(dict.fromkeys([*best, "base"])) if rung == "select" else best
+
+
+def _scored(rung: str, name: str, arguments: argparse.Namespace, seed: int = 0) -> Scored | None:
+    """The scores of an arm's runs of a rung, all folds together; None where one is missing."""
+    plan = RUNGS[rung]
+    parts = []
+    for fold in plan.folds or folds_of(_rows(arguments)):
+        file = Job(rung, name, fold, seed, plan.seconds * arguments.scale).folder(arguments.out) / "scores.npz"
+        if not file.exists():
+            return None
+        parts.append(Scored.load(file, _judged(fold, arguments)))
+    return joined(parts)
+
+
+def by_fold(scored: Scored, head: str = "linear", pool: Pool = "mean", condition: str = "clean") -> dict[str, float]:
+    """AUC of each fold's fakes against its reals."""
+    raws, labels, folds = scored.pooled(HEADS[head], pool, condition), scored.labels, np.array(scored.folds)
+    return {fold: auc(labels[mine], raws[mine]) for fold in sorted(set(scored.folds)) if (mine := folds == fold).any()}
+
+
+def merit(scored: Scored, head: str = "linear", pool: Pool = "mean") -> float:
+    """What decides: the mean over folds and conditions."""
+    return float(np.mean([value for name in CONDITIONS for value in by_fold(scored, head, pool, name).values()]))
+
+
+def _results(rung: str, arguments: argparse.Namespace) -> dict[str, float]:
+    found = {}
+    for name in ARMS:
+        scored = [s for seed in range(RUNGS[rung].seeds) if (s := _scored(rung, name, arguments, seed)) is not None]
+        if scored:
+            found[name] = float(np.mean([merit(each) for each in scored]))
+    return found
+
+
+def _report(arguments: argparse.Namespace) -> str:
+    """Tables of the rungs that are there."""
+    lines = []
+    for rung, plan in RUNGS.items():
+        folds = [fold for part in plan.folds or folds_of(_rows(arguments)) for fold in part.split("+")]
+        rows = []
+        for name, arm in ARMS.items():
+            scored = [s for seed in range(plan.seeds) if (s := _scored(rung, name, arguments, seed)) is not None]
+            if not scored:
+                continue
+            cells = [
+                f"{np.mean([by_fold(each, condition=under)[fold] for each in scored]):.3f}"
+                for fold in folds
+                for under in CONDITIONS
+            ]
+            heads = [f"{np.mean([merit(each, head) for each in scored]):.3f}" for head in HEADS]
+            pools: list[Pool] = ["top", "max"]
+            heads += [f"{np.mean([merit(each, pool=pool) for each in scored]):.3f}" for pool in pools]
+            steps = round(float(np.mean([count for each in scored for count in each.steps.values()])))
+            rows.append((float(heads[0]), [name, arm.what, str(len(scored)), str(steps), *heads, *cells]))
+        if rows:
+            names = [f"{fold} {under}" for fold in folds for under in CONDITIONS]
+            head = ["arm", "what", "seeds", "steps", *HEADS, "top", "max", *names]
+            lines += [f"## {rung}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+            lines += ["| " + " | ".join(cells) + " |" for _, cells in sorted(rows, key=lambda row: -row[0])]
+            lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

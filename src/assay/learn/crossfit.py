@@ -1,0 +1,214 @@
+"""What a recipe makes of pictures that it has not met: networks trained without a fold, judging the rows of that fold.
+
+A fold is a kind of generators and some whole sources of reals (the column "fold"), left out together, so that neither a
+generator nor a camera of what is judged was ever seen. What is chosen (a recipe, a threshold, a calibration) is chosen
+on such scores; test rows have no part in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.data.table import Table
+from assay.errors import ManifestError, RecipeError
+from assay.image.decode import decode
+from assay.judge.rule import Floats, Pool, pool
+from assay.learn import tiles
+from assay.learn.descend import Data, Machine, descend
+from assay.learn.embed import embed
+from assay.learn.fit import fit
+from assay.learn.nn.network import merge
+from assay.learn.recipe import Recipe
+from assay.learn.rows import labels_of, learning_rows
+from assay.learn.train import exported
+from assay.types import Pixels, Sample
+
+FOLD = "fold"
+"""The group that says which fold a row belongs to; empty: always there to learn from."""
+
+PSEUDO = ("remade", "resampled", "blended")
+"""The groups that mark a copy of a real picture as a fake made of it: by a small generator, by resampling, by blending
+a face with itself."""
+
+Condition = Callable[[Pixels], Pixels]
+
+CLEAN: Mapping[str, Condition] = {"clean": lambda pixels: pixels}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Raw scores of rows whose fold the network was trained without.
+
+    Args:
+        samples: the rows that were judged.
+        folds: of each.
+        raws: by condition and by head, one array of raw scores a row, each (crops,); empty where the view does not
+            apply to the picture.
+        steps: that each fold's network took, by fold.
+    """
+
+    samples: tuple[Sample, ...]
+    folds: tuple[str, ...]
+    raws: Mapping[str, Mapping[str, tuple[Floats, ...]]]
+    steps: Mapping[str, int]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(rows,), 1 = fake."""
+        return labels_of(self.samples)
+
+    def pooled(self, head: str, how: Pool = "mean", condition: str = "clean") -> Floats:
+        """One raw score a row, (rows,); NaN where the view does not apply."""
+        return np.array([pool(raw, how) if len(raw) else np.nan for raw in self.raws[condition][head]])
+
+    def save(self, file: Path) -> None:
+        """Write the scores, not the rows, to an npz file that appears whole or not at all."""
+        arrays: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.int64]] = {}
+        for condition, heads in self.raws.items():
+            for head, raws in heads.items():
+                arrays[f"{condition}/{head}/raw"] = np.concatenate([*raws, np.empty(0)])
+                arrays[f"{condition}/{head}/count"] = np.array([len(raw) for raw in raws], np.int64)
+        facts = {"places": [s.place for s in self.samples], "folds": list(self.folds), "steps": dict(self.steps)}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        with part.open("wb") as out:
+            np.savez(out, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), allow_pickle=False, **arrays)
+        part.replace(file)
+
+    @classmethod
+    def load(cls, file: Path, samples: Iterable[Sample]) -> Scored:
+        """What `save` wrote, with its rows found among `samples`."""
+        rows = {sample.place: sample for sample in samples}
+        with np.load(file, allow_pickle=False) as stored:
+            facts = json.loads(stored["facts"].tobytes())
+            raws: dict[str, dict[str, tuple[Floats, ...]]] = {}
+            for key in stored.files:
+                condition, _, rest = key.partition("/")
+                head, _, what = rest.rpartition("/")
+                if what == "raw":
+                    ends = np.cumsum(stored[f"{condition}/{head}/count"])[:-1]
+                    raws.setdefault(condition, {})[head] = tuple(np.split(stored[key], ends))
+        missing = [place for place in facts["places"] if place not in rows]
+        if missing:
+            raise ManifestError(f"{file} has scores of {missing[0]}, which is in the manifest no more; remove the file")
+        return cls(tuple(rows[place] for place in facts["places"]), tuple(facts["folds"]), raws, facts["steps"])
+
+
+def joined(parts: Sequence[Scored]) -> Scored:
+    """The scores of several folds as one."""
+    first = parts[0].raws
+    raws = {
+        condition: {head: tuple(raw for part in parts for raw in part.raws[condition][head]) for head in heads}
+        for condition, heads in first.items()
+    }
+    samples = tuple(sample for part in parts for sample in part.samples)
+    steps = {fold: count for part in parts for fold, count in part.steps.items()}
+    return Scored(samples, tuple(fold for part in parts for fold in part.folds), raws, steps)
+
+
+def folds_of(rows: Iterable[Sample]) -> list[str]:
+    """The folds that there are, sorted.
+
+    Raises:
+        ManifestError: fewer than two.
+    """
+    table = Table.of(rows)
+    found = sorted(set(table.column(FOLD).tolist()) - {""}) if FOLD in table.groups else []
+    if len(found) < 2:
+        raise ManifestError("the manifest's column fold must name two folds or more; bench/gather.py writes it")
+    return found
+
+
+def left_out(
+    recipe: Recipe,
+    rows: Iterable[Sample],
+    judged: Sequence[Sample],
+    folds: Collection[str],
+    out: Path,
+    *,
+    seed: int = 0,
+    conditions: Mapping[str, Condition] = CLEAN,
+    cache: Path | None = None,
+    machine: Machine | None = None,
+) -> Scored:
+    """Train a recipe of one stream without some folds, and score rows of theirs; taken up where it stopped.
+
+    Rows of these folds have no part in training, in choosing the epoch, or in fitting heads.
+
+    Args:
+        rows: training and tuning rows with the group "fold".
+        judged: the rows to score, of those folds.
+        folds: that are left out, all at once.
+        out: for checkpoints, the graph and `scores.npz`.
+        conditions: what the judged pictures go through, by name.
+        cache: where decoded tiles are kept.
+
+    Raises:
+        ManifestError: too few rows of a class are left, or a judged row is of another fold.
+        RecipeError: the recipe has several streams, or does not train.
+        InputError: a picture cannot be decoded.
+    """
+    if len(recipe.streams) > 1 or recipe.frozen(recipe.streams[0].name):
+        raise RecipeError("cross-fitting takes recipes of one stream whose network is trained")
+    if strangers := [sample.place for sample in judged if sample.groups.get(FOLD) not in folds]:
+        raise ManifestError(f"{strangers[0]} is of a fold that is learned from", strangers)
+    result = out / "scores.npz"
+    if result.exists():
+        return Scored.load(result, judged)
+    machine = machine or Machine.here(workers=0)
+    [stream] = recipe.streams
+    stage, shown = recipe.descend(stream.name), recipe.shown(stream.name)
+    table = Table.of(rows)
+    known = learning_rows(table[~np.isin(table.column(FOLD), list(folds))])
+    data = {
+        split: Data(part, tiles.build(part, stage.tiles, cache or out / "tiles", seed=0, workers=2, view=stream.view))
+        for split, part in known.items()
+    }
+    training = descend(stream, stage, data["train"], data["tune"], out, machine, seed=seed)
+    _, engine, _ = exported(stream, merge(training.trunk), out, "fp16")
+    heads = fit(
+        stream, recipe.fit(stream.name), shown, data["train"].samples, data["train"].store, engine, seed=seed, workers=1
+    ).heads
+    raws: dict[str, dict[str, tuple[Floats, ...]]] = {}
+    for name, condition in conditions.items():
+
+        def crops(sample: Sample, condition: Condition = condition) -> Pixels:
+            pixels = condition(decode(sample.place).pixels)
+            if stream.view.why_not(pixels.shape[1], pixels.shape[0]):
+                return np.empty((0, stream.view.size, stream.view.size, 3), np.uint8)
+            return stream.view.crops(pixels)
+
+        parts = embed(judged, crops, stream.view, engine, what=f"judging {name}", workers=1)
+        raws[name] = {
+            head: tuple(made.raw(part) if len(part) else np.empty(0) for part in parts) for head, made in heads.items()
+        }
+    mine = tuple(sample.groups[FOLD] for sample in judged)
+    scored = Scored(tuple(judged), mine, raws, dict.fromkeys(sorted(folds), training.step))
+    scored.save(result)
+    return scored
+
+
+def kind_of(sample: Sample) -> str:
+    """Which kind of pseudo-fake a row is; empty for a picture that was found."""
+    return next((kind for kind in PSEUDO if sample.groups.get(kind) == "1"), "")
+
+
+def drawn(rows: Iterable[Sample], most: int, *, seed: int = 0) -> list[Sample]:
+    """At most `most` rows of each generator (of a real: source), the same ones each time; in the rows' order."""
+    table = Table.of(rows)
+    order = np.random.default_rng(seed).permutation(len(table))
+    taken: dict[tuple[int, str], int] = {}
+    chosen = []
+    for row in order.tolist():
+        sample = table[row]
+        key = (int(sample.label or 0), sample.generator or sample.source)
+        taken[key] = taken.get(key, 0) + 1
+        if taken[key] <= most:
+            chosen.append(row)
+    return [table[row] for row in sorted(chosen)]

@@ -12,6 +12,7 @@ goes on.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,9 @@ from assay.data.derive import derive
 from assay.learn.crossfit import FOLD, drawn, kind_of
 from assay.learn.remake import Remake, makers_in, train_makers
 from assay.types import Label, Sample
+
+LEAST_PSNR = 25.0
+"""dB on pictures held out that a generator needs for its copies to be used."""
 
 
 def main() -> None:
@@ -47,9 +51,10 @@ def add(source: Path, out: Path, *, minutes_each: float, most: int, seed: int = 
     reals = [s for s in rows if s.label is Label.REAL and s.split == "train" and not kind_of(s)]
     always = [s for s in reals if not s.groups.get(FOLD)] or reals
     train_makers(always, out / "makers", minutes_each=minutes_each, seed=seed)
+    makers = [folder for folder in makers_in(out / "makers") if _faithful(Path(folder))]
     chosen = drawn(reals, most, seed=seed)
     ways: dict[str, Derivation] = {
-        "remade": Remake(makers_in(out / "makers"), share=0.5),
+        "remade": Remake(tuple(makers), share=0.5),
         "resampled": Resampled(share=0.25),
         "blended": SelfBlended(),
     }
@@ -62,6 +67,15 @@ def add(source: Path, out: Path, *, minutes_each: float, most: int, seed: int = 
     for (kind, generator), count in sorted(Counter((kind_of(s), s.generator) for s in copies).items()):
         print(f"{count} {kind}, {generator}", file=sys.stderr)
     return target
+
+
+def _faithful(folder: Path) -> bool:
+    """Whether what a generator decodes resembles what went in. Of one whose training failed, any detector would learn
+    the failure."""
+    psnr = json.loads((folder / "maker.json").read_text("utf-8"))["record"]["psnr"]
+    if psnr < LEAST_PSNR:
+        print(f"{folder.name} is left out: {psnr:.1f} dB on pictures held out", file=sys.stderr)
+    return bool(psnr >= LEAST_PSNR)
 
 
 if __name__ == "__main__":

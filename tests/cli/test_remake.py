@@ -87,6 +87,14 @@ def test_one_maker_is_trained_by_name_and_one_that_is_there_is_kept(table: Path,
     assert load(tmp_path / "makers" / "second").fields == RECIPES["second"]
 
 
+def test_makers_are_trained_for_minutes_or_for_steps_and_not_for_both(table: Path, tmp_path: Path) -> None:
+    arguments = ("makers", str(table), "--out", str(tmp_path / "makers"), "--only", "first", "--steps-each", "3")
+    both = run(*arguments, "--minutes-each", "1")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "either minutes or steps" in both.stderr
+    assert "after 3 steps" in run(*arguments).stdout
+
+
 def test_what_is_not_there_is_told_in_one_line(table: Path, tmp_path: Path) -> None:
     wrong = run("makers", str(table), "--out", str(tmp_path / "makers"), "--only", "secnd")
     assert (wrong.exit_code, wrong.stdout) == (2, "")

@@ -351,7 +351,12 @@ def shard(
 def makers(
     data: Manifest,
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where makers go, each in its own; run again to go on.")],
-    minutes: Annotated[float, typer.Option("--minutes-each", min=0.01, help="How long each is trained.")] = 2.0,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes-each", min=0.01, help="How long each is trained.  [default: 2]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps-each", min=1, help="Steps instead, the same however busy the machine is.")
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of which maker; may be repeated.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -364,13 +369,16 @@ def makers(
     from assay.data import manifest
     from assay.types import Label
 
+    minutes = 2.0 if minutes is None and steps is None else minutes
     reals = manifest.select(sources.rows(data), split="train", label=Label.REAL)
     with making("makers", out, resume=True), stages(quiet) as progress:
         from assay.learn import remake as remaking
 
         told = None if progress is None else lambda name, step, steps, loss: progress(name, step, steps)
         recipes = {name: remaking.recipe(name) for name in only or remaking.MAKERS}
-        found = remaking.train_makers(list(reals), out, minutes_each=minutes, seed=seed, recipes=recipes, on_step=told)
+        found = remaking.train_makers(
+            list(reals), out, minutes_each=minutes, steps_each=steps, seed=seed, recipes=recipes, on_step=told
+        )
     for name, folder in found.items():
         record = json.loads((folder / "maker.json").read_text(encoding="utf-8"))["record"]
         if as_json:

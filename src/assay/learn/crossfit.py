@@ -8,7 +8,9 @@ on such scores; test rows have no part in it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from assay.learn import tiles
 from assay.learn.descend import Data, Machine, descend
 from assay.learn.embed import embed
 from assay.learn.fit import fit
-from assay.learn.nn.network import merge
+from assay.learn.nn.network import merge, network
 from assay.learn.recipe import Recipe
 from assay.learn.rows import labels_of, learning_rows
 from assay.learn.train import exported
@@ -151,11 +153,11 @@ def left_out(
 
     Raises:
         ManifestError: too few rows of a class are left, or a judged row is of another fold.
-        RecipeError: the recipe has several streams, or does not train.
+        RecipeError: the recipe has several streams.
         InputError: a picture cannot be decoded.
     """
-    if len(recipe.streams) > 1 or recipe.frozen(recipe.streams[0].name):
-        raise RecipeError("cross-fitting takes recipes of one stream whose network is trained")
+    if len(recipe.streams) > 1:
+        raise RecipeError("cross-fitting takes recipes of one stream")
     if strangers := [sample.place for sample in judged if sample.groups.get(FOLD) not in folds]:
         raise ManifestError(f"{strangers[0]} is of a fold that is learned from", strangers)
     result = out / "scores.npz"
@@ -163,15 +165,20 @@ def left_out(
         return Scored.load(result, judged)
     machine = machine or Machine.here(workers=0)
     [stream] = recipe.streams
-    stage, shown = recipe.descend(stream.name), recipe.shown(stream.name)
+    shown = recipe.shown(stream.name)
     table = Table.of(rows)
     known = learning_rows(table[~np.isin(table.column(FOLD), list(folds))])
     data = {
-        split: Data(part, tiles.build(part, stage.tiles, cache or out / "tiles", seed=0, workers=2, view=stream.view))
+        split: Data(part, tiles.build(part, shown.tiles, cache or out / "tiles", seed=0, workers=2, view=stream.view))
         for split, part in known.items()
     }
-    training = descend(stream, stage, data["train"], data["tune"], out, machine, seed=seed)
-    _, engine, _ = exported(stream, merge(training.trunk), out, "fp16")
+    steps = 0
+    if recipe.frozen(stream.name):
+        trunk = network(stream)
+    else:
+        training = descend(stream, recipe.descend(stream.name), data["train"], data["tune"], out, machine, seed=seed)
+        trunk, steps = merge(training.trunk), training.step
+    _, engine, _ = exported(stream, trunk, out, "fp16")
     heads = fit(
         stream, recipe.fit(stream.name), shown, data["train"].samples, data["train"].store, engine, seed=seed, workers=1
     ).heads
@@ -189,7 +196,7 @@ def left_out(
             head: tuple(made.raw(part) if len(part) else np.empty(0) for part in parts) for head, made in heads.items()
         }
     mine = tuple(sample.groups[FOLD] for sample in judged)
-    scored = Scored(tuple(judged), mine, raws, dict.fromkeys(sorted(folds), training.step))
+    scored = Scored(tuple(judged), mine, raws, dict.fromkeys(sorted(folds), steps))
     scored.save(result)
     return scored
 
@@ -200,15 +207,19 @@ def kind_of(sample: Sample) -> str:
 
 
 def drawn(rows: Iterable[Sample], most: int, *, seed: int = 0) -> list[Sample]:
-    """At most `most` rows of each generator (of a real: source), the same ones each time; in the rows' order."""
-    table = Table.of(rows)
-    order = np.random.default_rng(seed).permutation(len(table))
-    taken: dict[tuple[int, str], int] = {}
+    """At most `most` rows of each generator (of a real: source), in the rows' order. Which ones hangs on the seed and
+    on their origins, so that further rows of other generators change nothing."""
+    samples = list(rows)
+
+    def chance(row: int) -> bytes:
+        return hashlib.sha256(f"{seed} {samples[row].origin or samples[row].place}".encode()).digest()
+
+    taken: Counter[tuple[int, str]] = Counter()
     chosen = []
-    for row in order.tolist():
-        sample = table[row]
+    for row in sorted(range(len(samples)), key=chance):
+        sample = samples[row]
         key = (int(sample.label or 0), sample.generator or sample.source)
-        taken[key] = taken.get(key, 0) + 1
+        taken[key] += 1
         if taken[key] <= most:
             chosen.append(row)
-    return [table[row] for row in sorted(chosen)]
+    return [samples[row] for row in sorted(chosen)]

@@ -460,7 +460,8 @@ def _has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster there. Without the processor's own, torch imitates it, many times slower."""
     if device.type != "cpu":
         return True
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    told = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return told is not None and bool(told())
 
 
 def _decoded(maker: Maker, latent: Tensor, real: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ class Backbone(Part):
     """The network under a head.
 
     Args:
-        name: any timm model, "trace_cnn" (`assay.learn.nn.trace`), "patch_cnn" (`assay.learn.nn.patch`) or "genconvit"
-            (`assay.learn.nn.genconvit`).
+        name: any timm model, "trace_cnn" (`assay.learn.nn.trace`), "patch_cnn" (`assay.learn.nn.patch`), "cooccurrence"
+            (`assay.learn.nn.cooccurrence`) or "genconvit" (`assay.learn.nn.genconvit`).
         front: what the network is shown: "pixels"; "residual", the picture minus what its neighbours predict
             (three fixed high-pass filters a channel, `assay.learn.nn.front`); "both"; or "chroma", the residual of luma
             and colour differences.

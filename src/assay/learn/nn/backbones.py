@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from assay.errors import RecipeError, unknown
+from assay.learn.nn.cooccurrence import CoOccurrence
 from assay.learn.nn.front import Front
 from assay.learn.nn.genconvit import GenConViT
 from assay.learn.nn.patch import PatchCNN
@@ -31,6 +32,7 @@ Made = Callable[[int, int, bool, Mapping[str, Any]], nn.Module]
 
 OURS: Mapping[str, Made] = {
     "trace_cnn": lambda channels, size, hub, fields: TraceCNN(channels, **fields),
+    "cooccurrence": lambda channels, size, hub, fields: CoOccurrence(channels, **fields),
     "patch_cnn": lambda channels, size, hub, fields: PatchCNN(channels, **fields),
     "genconvit": lambda channels, size, hub, fields: GenConViT(channels, size, pretrained=hub, **fields),
 }
@@ -114,7 +116,7 @@ def build(backbone: Backbone, size: int) -> Trunk:
         else:
             fields = {"in_chans": front.channels, "num_classes": 0} | _sized(backbone.name, size) | fields
             network = timm.create_model(backbone.name, pretrained=hub, **fields)
-    except (AssertionError, LookupError, OSError, RuntimeError, TypeError) as error:
+    except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise RecipeError(
             f"cannot make {backbone.name}: {error}. Without a network, download its safetensors file elsewhere "
             "and set backbone.weights to its path"

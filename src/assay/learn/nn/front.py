@@ -15,9 +15,10 @@ _SECOND = [[0, 0, 0, 0, 0], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 
 _THIRD = [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], [-1, 2, -2, 2, -1]]
 _NORMS = (4.0, 4.0, 12.0)
 
-# Luma and the two colour differences of JPEG (ITU-T T.871), from red, green and blue; and how much each one's residual
-# is magnified, per level of 0–255: colour differences are several times quieter.
-_YCC = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+YCC = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+"""Luma and the two colour differences of JPEG (ITU-T T.871), from red, green and blue."""
+
+# How much the residual of each is magnified, per level of 0–255: colour differences are several times quieter.
 _YCC_GAINS = (0.15, 0.5, 0.5)
 
 
@@ -40,7 +41,7 @@ class Front(nn.Module):
         mixed = gain * torch.eye(3)
         if kind == "chroma":
             # The picture arrives divided by its deviations, of samples in [0, 1].
-            mixed = torch.tensor(_YCC_GAINS)[:, None] * torch.tensor(_YCC) * 255 * torch.tensor(IMAGENET_STD)
+            mixed = torch.tensor(_YCC_GAINS)[:, None] * torch.tensor(YCC) * 255 * torch.tensor(IMAGENET_STD)
         # Written as one dense convolution, zero across channels: CPUs run that several times faster than grouped ones.
         kernel = torch.einsum("oi,fyx->ofiyx", mixed, filters).reshape(9, 3, 5, 5)
         self.register_buffer("kernel", kernel, persistent=False)

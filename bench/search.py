@@ -39,11 +39,12 @@ from assay.image.degrade import Degrade
 from assay.judge.rule import Pool
 from assay.learn import tiles
 from assay.learn.crossfit import FOLD, PSEUDO, Scored, drawn, folds_of, joined, kind_of, left_out
-from assay.learn.recipe import Backbone, CrossEntropy, InfoNCE, Recipe, SupCon, find
+from assay.learn.recipe import Backbone, Beside, CrossEntropy, InfoNCE, Recipe, SupCon, find
 from assay.measure.robustness import conditions
 from assay.metrics import auc
 from assay.recipes.dfcon25 import SMALL, THIN
 from assay.studies import budget
+from assay.studies.study import frozen
 from assay.types import Label, Sample
 
 
@@ -57,6 +58,7 @@ class Arm:
         changes: fields of the recipe, `__` for the dot.
         pseudo: kinds of pseudo-fakes that it learns from.
         generated: whether it learns from generated pictures too.
+        frozen: no network is trained.
     """
 
     about: str
@@ -64,16 +66,18 @@ class Arm:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pseudo: tuple[str, ...] = ()
     generated: bool = True
+    frozen: bool = False
 
     def recipe(self) -> Recipe:
-        return find("aligned").set(**self.changes)
+        recipe = find("aligned").set(**self.changes)
+        return frozen(recipe) if self.frozen else recipe
 
 
 def _network(name: str, what: str, front: str = "pixels", size: int = 64, **fields: Any) -> Arm:
     view = find("aligned").stream("patches").view
     change: dict[str, Any] = {"patches__backbone": Backbone(name=name, front=front, fields=fields)}
     if size != view.size:
-        across = max(1, view.across * view.size // size)
+        across = max(2, view.across * view.size // size)
         change |= {
             "patches__view": view.model_copy(update={"size": size, "across": across}),
             "descend__alter__size": size,
@@ -94,6 +98,14 @@ ARMS: Mapping[str, Arm] = {
     "trace": _network("trace_cnn", "TraceCNN, which sees the whole crop", "chroma", **_TRACE),
     "trace-both": _network("trace_cnn", "TraceCNN on pixels and residual", "both", **_TRACE),
     "regnet": _network("regnety_002", "RegNetY-200MF on pixels and residual, what shipped before", "both", 128),
+    "cooccurrence": dataclasses.replace(
+        _network("cooccurrence", "co-occurrences of colour differences; nothing is trained but the heads", size=256),
+        frozen=True,
+    ),
+    "patch+cooccurrence": Arm(
+        "network", "PatchCNN and co-occurrences, one embedding beside the other",
+        {"patches__beside": Beside(backbone=Backbone(name="cooccurrence"))},
+    ),
     "vit": _network("vit_tiny_patch16_224", "ViT-Tiny, patches of 8 px", patch_size=8),
     "conv-stem": _network("vit_tiny_r_s16_p8_224", "ViT-Tiny behind a convolutional stem", size=128),
     "maxvit": _network(
@@ -144,13 +156,13 @@ class Rung:
 
 
 RUNGS: Mapping[str, Rung] = {
-    "screen": Rung(("gan+gpt",), 100, 1, 0),
+    "screen": Rung(("gan+gpt",), 60, 1, 0),
     "select": Rung((), 100, 1, 4),
     "confirm": Rung((), 100, 3, 1),
 }
 CONDITIONS = ("clean", "jpeg75")
 HEADS = {"linear": "patches", "nearest": "patches-nearest", "one-class": "patches-one_class"}
-JUDGED = 40
+JUDGED = 30
 """Rows that are judged of each left-out generator or source, at most."""
 
 
@@ -241,15 +253,19 @@ def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
 
 
 def _work(job: Job, arguments: argparse.Namespace) -> None:
-    rows = _rows(arguments)
-    arm = ARMS[job.arm]
-    pace = json.loads((arguments.out / "pace.json").read_text())[job.arm]
-    recipe = budget.with_steps(arm.recipe(), max(4, round(job.seconds / pace)))
-    recipe = recipe.set(fit__records=1500)
+    arm, cache = ARMS[job.arm], arguments.out / "tiles"
+    rows, recipe = learned(_rows(arguments), arm), arm.recipe().set(fit__records=3000)
+    if budget.descents(recipe):
+        # Written down before it begins, so that a run that was killed goes on to the same end.
+        note = job.folder(arguments.out) / "steps"
+        if not note.exists():
+            pace = budget.seconds_a_step(recipe, Table.of(rows), cache, seed=0)
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(str(max(4, round(job.seconds / pace))))
+        recipe = budget.with_steps(recipe, int(note.read_text()))
     left_out(
-        recipe, learned(rows, arm), _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out),
-        seed=job.seed,
-        conditions=conditions(CONDITIONS), cache=arguments.out / "tiles",
+        recipe, rows, _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out), seed=job.seed,
+        conditions=conditions(CONDITIONS), cache=cache,
     )  # fmt: skip
 
 
@@ -258,13 +274,6 @@ def _climb(rung: str, arguments: argparse.Namespace) -> None:
     plan = RUNGS[rung]
     rows = _rows(arguments)
     arms = _admitted(rung, arguments)
-    note = arguments.out / "pace.json"
-    paces = json.loads(note.read_text()) if note.exists() else {}
-    for name in arms:
-        if name not in paces:
-            table = Table.of(learned(rows, ARMS[name]))
-            paces[name] = budget.seconds_a_step(ARMS[name].recipe(), table, arguments.out / "tiles", seed=0)
-            note.write_text(json.dumps(paces, indent=1))
     jobs = [
         Job(rung, arm, fold, seed, plan.seconds * arguments.scale)
         for seed in range(plan.seeds)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from assay.errors import RecipeError
+from assay.image.view import IMAGENET_STD
 from assay.learn.nn.backbones import build
 from assay.learn.nn.front import Front
 from assay.learn.recipe import Backbone
@@ -313,3 +314,16 @@ def test_each_residual_comes_from_one_channel() -> None:
     residual = Front("residual")(red)
     assert residual[:, :3].abs().mean() > 0.1
     assert not residual[:, 3:].any()
+
+
+def test_the_colour_front_tells_luma_from_colour() -> None:
+    front = Front("chroma")
+    noise = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.02
+    grey = noise / torch.tensor(IMAGENET_STD)[None, :, None, None]
+    seen = front(grey)
+    assert seen.shape == (1, 9, 16, 16)
+    assert seen[:, :3].abs().mean() > 0.1
+    assert seen[:, 3:].abs().max() < 1e-3
+    red = torch.zeros(1, 3, 16, 16)
+    red[:, :1] = noise / IMAGENET_STD[0]
+    assert front(red)[:, 6:].abs().mean() > front(red)[:, :3].abs().mean()

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,14 @@ from assay.errors import ManifestError, RecipeError
 from assay.image.decode import decode
 from assay.judge.rule import Floats, Pool, pool
 from assay.learn import tiles
+from assay.learn.calibrate import raw_scores
 from assay.learn.descend import Data, Machine, descend
 from assay.learn.embed import embed
 from assay.learn.fit import fit
 from assay.learn.nn.network import merge, network
 from assay.learn.recipe import Recipe
 from assay.learn.rows import labels_of, learning_rows
-from assay.learn.train import exported
+from assay.learn.train import LeftOut, Met, exported
 from assay.types import Pixels, Sample
 
 FOLD = "fold"
@@ -53,12 +55,15 @@ class Scored:
         raws: by condition and by head, one array of raw scores a row, each (crops,); empty where the view does not
             apply to the picture.
         steps: that each fold's network took, by fold.
+        scale: by fold and head, mean and deviation of the pooled raw scores of the tuning rows outside the fold, whose
+            sources the network has met: what networks can be compared by.
     """
 
     samples: tuple[Sample, ...]
     folds: tuple[str, ...]
     raws: Mapping[str, Mapping[str, tuple[Floats, ...]]]
     steps: Mapping[str, int]
+    scale: Mapping[str, Mapping[str, tuple[float, float]]]
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -76,7 +81,12 @@ class Scored:
             for head, raws in heads.items():
                 arrays[f"{condition}/{head}/raw"] = np.concatenate([*raws, np.empty(0)])
                 arrays[f"{condition}/{head}/count"] = np.array([len(raw) for raw in raws], np.int64)
-        facts = {"places": [s.place for s in self.samples], "folds": list(self.folds), "steps": dict(self.steps)}
+        facts: dict[str, Any] = {
+            "places": [s.place for s in self.samples],
+            "folds": list(self.folds),
+            "steps": dict(self.steps),
+        }
+        facts["scale"] = {fold: dict(heads) for fold, heads in self.scale.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
         with part.open("wb") as out:
@@ -99,7 +109,12 @@ class Scored:
         missing = [place for place in facts["places"] if place not in rows]
         if missing:
             raise ManifestError(f"{file} has scores of {missing[0]}, which is in the manifest no more; remove the file")
-        return cls(tuple(rows[place] for place in facts["places"]), tuple(facts["folds"]), raws, facts["steps"])
+        scale = {
+            fold: {head: (mean, deviation) for head, (mean, deviation) in heads.items()}
+            for fold, heads in facts["scale"].items()
+        }
+        samples = tuple(rows[place] for place in facts["places"])
+        return cls(samples, tuple(facts["folds"]), raws, facts["steps"], scale)
 
 
 def joined(parts: Sequence[Scored]) -> Scored:
@@ -111,7 +126,41 @@ def joined(parts: Sequence[Scored]) -> Scored:
     }
     samples = tuple(sample for part in parts for sample in part.samples)
     steps = {fold: count for part in parts for fold, count in part.steps.items()}
-    return Scored(samples, tuple(fold for part in parts for fold in part.folds), raws, steps)
+    scale = {fold: heads for part in parts for fold, heads in part.scale.items()}
+    return Scored(samples, tuple(fold for part in parts for fold in part.folds), raws, steps, scale)
+
+
+def on_scale(scored: Scored, how: Pool = "mean", *, most: int = 60) -> LeftOut:
+    """The scores of rows that fold networks had not met, for a network trained on all: what `train` calibrates on.
+
+    Networks trained apart do not give scores on one scale. Each fold's are shifted and stretched so that those of the
+    tuning rows have the mean and the deviation that the last network's have. Of each source and generator at most
+    `most` rows count, so that the threshold holds for a source as they come, not for the largest.
+
+    Args:
+        how: the stream pools its crops.
+    """
+    chosen = {sample.place for sample in drawn(scored.samples, most)}
+    rows = np.array([sample.place in chosen for sample in scored.samples])
+
+    def met(tuned: Mapping[str, Floats], labels: npt.NDArray[np.int64]) -> Met:
+        raws = {}
+        for head, mine in tuned.items():
+            mean, deviation = float(np.nanmean(mine)), float(np.nanstd(mine))
+            pooled = scored.pooled(head, how)
+            before = np.array([scored.scale[fold][head] for fold in scored.folds])
+            raws[head] = ((pooled - before[:, 0]) / before[:, 1] * deviation + mean)[rows]
+        truth = scored.labels[rows]
+        told = {
+            "on": "rows of folds that networks of the same recipe were trained without",
+            "folds": sorted(set(scored.folds)),
+            "real": int((truth == 0).sum()),
+            "fake": int((truth == 1).sum()),
+            "most": most,
+        }
+        return Met(raws, truth, told)
+
+    return met
 
 
 def folds_of(rows: Iterable[Sample]) -> list[str]:
@@ -167,10 +216,10 @@ def left_out(
     [stream] = recipe.streams
     shown = recipe.shown(stream.name)
     table = Table.of(rows)
-    known = learning_rows(table[~np.isin(table.column(FOLD), list(folds))])
+    learning = learning_rows(table[~np.isin(table.column(FOLD), list(folds))])
     data = {
         split: Data(part, tiles.build(part, shown.tiles, cache or out / "tiles", seed=0, workers=2, view=stream.view))
-        for split, part in known.items()
+        for split, part in learning.items()
     }
     steps = 0
     if recipe.frozen(stream.name):
@@ -196,7 +245,10 @@ def left_out(
             head: tuple(made.raw(part) if len(part) else np.empty(0) for part in parts) for head, made in heads.items()
         }
     mine = tuple(sample.groups[FOLD] for sample in judged)
-    scored = Scored(tuple(judged), mine, raws, dict.fromkeys(sorted(folds), steps))
+    known = raw_scores(data["tune"].samples, stream.view, engine, heads, stream.pool, workers=1)
+    scale = {head: (float(np.nanmean(raw)), float(np.nanstd(raw))) for head, raw in known.items()}
+    left = sorted(folds)
+    scored = Scored(tuple(judged), mine, raws, dict.fromkeys(left, steps), dict.fromkeys(left, scale))
     scored.save(result)
     return scored
 

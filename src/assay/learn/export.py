@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def _traced(trunk: Trunk, size: int) -> onnx.ModelProto:
 @contextlib.contextmanager
 def _at_rest(trunk: Trunk) -> Iterator[None]:
     """The trunk on the CPU and in evaluation mode for the while."""
-    was_training, device = trunk.training, next(trunk.parameters()).device
+    was_training, device = trunk.training, next(itertools.chain(trunk.parameters(), trunk.buffers())).device
     trunk.eval().cpu()
     try:
         yield

@@ -24,7 +24,7 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,24 @@ about 5e-4, int8 ones some hundredths. What follows is fitted on what the graph 
 RANDOM = "none: random ones"
 """What a card says of the weights of a frozen network that has none."""
 
+
+@dataclasses.dataclass(frozen=True)
+class Met:
+    """Rows that slope, threshold and doubt band are chosen on, where they are not the tuning rows.
+
+    Args:
+        raws: raw scores of each stream and head, (rows,), on the scale of the networks that ship.
+        labels: (rows,), 1 = fake.
+        told: for the card.
+    """
+
+    raws: Mapping[str, npt.NDArray[np.float64]]
+    labels: npt.NDArray[np.int64]
+    told: Mapping[str, Any]
+
+
+LeftOut = Callable[[Mapping[str, npt.NDArray[np.float64]], npt.NDArray[np.int64]], Met]
+"""From the raw scores of the tuning rows, by stream and head, and their labels."""
 
 TOGETHER = "together"
 """Under which a card has the signs of all streams together."""
@@ -130,6 +148,7 @@ def train(
     *,
     secondary: Iterable[Sample] | None = None,
     teacher: Detector | None = None,
+    left_out: LeftOut | None = None,
     name: str = "",
     version: str = "1",
     minutes: float | None = None,
@@ -152,6 +171,8 @@ def train(
             the stages' `secondary_weight`.
         teacher: the detector that the column "teacher" comes from, for the card. What it was made with counts as seen
             by its student too.
+        left_out: what the same recipe made of rows that it had not met (`assay.learn.crossfit.on_scale`); slope,
+            threshold and doubt band are then chosen on these in place of the tuning rows.
         name, version: of the detector; the recipe's name where none is given.
         minutes: budget of the descent (all streams together); None takes the recipe's own length. Frozen networks
             need none.
@@ -245,9 +266,10 @@ def train(
     kinds: dict[HeadKind, list[str]] = {}
     for each in streams:
         kinds.setdefault(each.head.kind, []).append(each.name)
+    tuned = {name: raws for part in learned for name, raws in part.raws.items()}
+    met = None if left_out is None else left_out(tuned, labels)
     judge = calibrate(
-        {name: raws for part in learned for name, raws in part.raws.items()},
-        labels,
+        *((tuned, labels) if met is None else (met.raws, met.labels)),
         pools,
         calibration,
         voters=defaults if several else (),
@@ -288,6 +310,7 @@ def train(
         engine=runtime(),
         precision=precision if any("precision" not in part.training for part in learned) else "fp32",
         training=_training(asked, learned, settings, before)
+        | ({} if met is None else {"calibrated": dict(met.told)})
         | ({} if teacher is None else {"teacher": _signature(teacher)}),
     )
     folder = out / bundle.MADE

@@ -38,7 +38,7 @@ RECIPE = Recipe(
     streams=(
         Stream(
             name="patches",
-            view=View(size=64, layout="grid", across=6),
+            view=View(size=64, layout="grid", across=4),
             backbone=Backbone(name="patch_cnn", front="chroma"),
             heads=(Linear(), Nearest(most=4000), OneClass(most=2000)),
         ),

@@ -89,10 +89,10 @@ class Arm:
             for stream in recipe.streams:
                 place, value = ("pretrained", True) if given == HUB else ("weights", given)
                 recipe = recipe.with_field(f"{stream.name}.backbone.{place}", value)
-        return _frozen(recipe) if self.frozen else recipe
+        return frozen(recipe) if self.frozen else recipe
 
 
-def _frozen(recipe: Recipe) -> Recipe:
+def frozen(recipe: Recipe) -> Recipe:
     """The recipe without training; its heads are fitted on what training would have been shown."""
     for stage in recipe.stages:
         if isinstance(stage, Descend):

@@ -1,0 +1,86 @@
+"""Co-occurrences against a count by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from assay.errors import RecipeError
+from assay.image.view import View
+from assay.learn.export import export
+from assay.learn.nn.backbones import build
+from assay.learn.recipe import Backbone
+from assay.types import Pixels
+
+SIDE = 24
+
+
+def picture() -> Pixels:
+    rng = np.random.default_rng(0)
+    return np.clip(rng.normal(120, 2, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+
+
+def counted(plane: npt.NDArray[np.float64], across: bool, step: float = 0.5) -> list[float]:
+    """Shares of the classes of runs, sorted, by a loop over all places of a plane and of its transpose."""
+    found: Counter[tuple[int, ...]] = Counter()
+    total = 0
+    for turned in (plane, plane.T):
+        levels = np.clip(np.rint((turned[:, 1:] - turned[:, :-1]) / step), -2, 2).astype(int)
+        lines = levels.T if across else levels
+        for line in lines:
+            for start in range(len(line) - 3):
+                run = tuple(line[start : start + 4].tolist())
+                same = [run, run[::-1], tuple(-x for x in run), tuple(-x for x in run[::-1])]
+                found[min(same)] += 1
+                total += 1
+    return sorted(count / total for count in found.values())
+
+
+@pytest.mark.parametrize(("place", "row", "across"), [(0, 1, False), (1, 1, True), (2, 2, False), (3, 2, True)])
+def test_it_counts_what_a_loop_counts(place: int, row: int, across: bool) -> None:
+    mix = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    plane = picture().astype(np.float64) @ mix[row]
+    trunk = build(Backbone(name="cooccurrence"), SIDE)
+    embedding = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))[0]
+    assert embedding.shape == (676,)
+    shares = embedding.reshape(4, 169)[place].double().square().numpy()
+    expected = counted(plane, across)
+    there = np.sort(shares)[-len(expected) :]
+    assert there == pytest.approx(expected, abs=2e-3)
+    assert shares.sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_transposed_picture_gives_the_same() -> None:
+    trunk = build(Backbone(name="cooccurrence"), SIDE)
+    first = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))
+    second = trunk(torch.from_numpy(View(size=SIDE).tensor(np.ascontiguousarray(picture().transpose(1, 0, 2))[None])))
+    assert torch.allclose(first, second, atol=1e-4)
+
+
+def test_runs_that_are_mirrored_or_negative_are_one_class() -> None:
+    from assay.learn.nn.cooccurrence import _merged
+
+    table = _merged()
+    assert table.shape == (625, 169)
+    number = {run: index for index, run in enumerate(itertools.product(range(5), repeat=4))}
+    for run in [(0, 1, 2, 3), (4, 4, 0, 2)]:
+        classes = {
+            int(table[number[same]].argmax())
+            for same in (run, run[::-1], tuple(4 - x for x in run), tuple(4 - x for x in run[::-1]))
+        }
+        assert len(classes) == 1
+    assert table[number[0, 1, 2, 3]].argmax() != table[number[0, 1, 3, 2]].argmax()
+
+
+def test_it_looks_at_pixels_alone() -> None:
+    with pytest.raises(RecipeError, match=r"set backbone\.front to pixels"):
+        build(Backbone(name="cooccurrence", front="residual"), SIDE)
+
+
+def test_it_can_be_exported() -> None:
+    assert export(build(Backbone(name="cooccurrence"), SIDE), SIDE, "a", "fp16")

@@ -14,6 +14,7 @@ from assay.errors import RecipeError
 from assay.image.view import View
 from assay.learn.export import export
 from assay.learn.nn.backbones import build
+from assay.learn.nn.cooccurrence import classes
 from assay.learn.recipe import Backbone
 from assay.types import Pixels
 
@@ -47,8 +48,8 @@ def test_it_counts_what_a_loop_counts(place: int, row: int, across: bool) -> Non
     plane = picture().astype(np.float64) @ mix[row]
     trunk = build(Backbone(name="cooccurrence"), SIDE)
     embedding = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))[0]
-    assert embedding.shape == (676,)
-    shares = embedding.reshape(4, 169)[place].double().square().numpy()
+    assert embedding.shape == (881,)
+    shares = embedding[:845].reshape(5, 169)[place].double().square().numpy()
     expected = counted(plane, across)
     there = np.sort(shares)[-len(expected) :]
     assert there == pytest.approx(expected, abs=2e-3)
@@ -63,18 +64,41 @@ def test_a_transposed_picture_gives_the_same() -> None:
 
 
 def test_runs_that_are_mirrored_or_negative_are_one_class() -> None:
-    from assay.learn.nn.cooccurrence import _merged
-
-    table = _merged()
-    assert table.shape == (625, 169)
+    kinds = classes()
+    assert kinds.shape == (625,)
+    assert sorted(set(kinds.tolist())) == list(range(169))
     number = {run: index for index, run in enumerate(itertools.product(range(5), repeat=4))}
     for run in [(0, 1, 2, 3), (4, 4, 0, 2)]:
-        classes = {
-            int(table[number[same]].argmax())
-            for same in (run, run[::-1], tuple(4 - x for x in run), tuple(4 - x for x in run[::-1]))
-        }
-        assert len(classes) == 1
-    assert table[number[0, 1, 2, 3]].argmax() != table[number[0, 1, 3, 2]].argmax()
+        same = (run, run[::-1], tuple(4 - x for x in run), tuple(4 - x for x in run[::-1]))
+        assert len({kinds[number[one]] for one in same}) == 1
+    assert kinds[number[0, 1, 2, 3]] != kinds[number[0, 1, 3, 2]]
+
+
+def test_runs_of_the_luma_residual_are_counted_too() -> None:
+    trunk = build(Backbone(name="cooccurrence", fields={"colour": 0, "moments": False}), SIDE)
+    embedding = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))[0]
+    luma = picture().astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    kernel = np.array([[-1, 2, -1], [2, -4, 2], [-1, 2, -1]])
+    windows = np.lib.stride_tricks.sliding_window_view(luma, (3, 3))
+    levels = np.clip(np.rint((windows * kernel).sum((2, 3)) / 4), -2, 2).astype(int) + 2
+    kinds, counts = classes(), np.zeros(169)
+    for lines in (levels, levels.T):
+        for line in lines:
+            for start in range(len(line) - 3):
+                a, b, c, d = line[start : start + 4].tolist()
+                counts[kinds[125 * a + 25 * b + 5 * c + d]] += 1
+    assert embedding.double().square().numpy() == pytest.approx(counts / counts.sum(), abs=2e-3)
+
+
+def test_moments_follow_the_strength_of_noise_at_each_scale() -> None:
+    trunk = build(Backbone(name="cooccurrence", fields={"colour": 0, "luma": 0}), 64)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, (64, 64, 3))
+    calm, loud = (np.clip(np.rint(128 + sigma * noise), 0, 255).astype(np.uint8) for sigma in (2, 8))
+    first, second = (trunk(torch.from_numpy(View(size=64).tensor(one[None])))[0] for one in (calm, loud))
+    assert first.shape == (36,)
+    roots = [number for scale in range(4) for number in range(9 * scale, 9 * scale + 3)]
+    assert (second - first)[roots].numpy() == pytest.approx(np.log(4), abs=0.15)
 
 
 def test_it_looks_at_pixels_alone() -> None:

@@ -52,7 +52,9 @@ MAKERS: Mapping[str, MakerFields] = {
     "transposed-x4": _SMALL.model_copy(update={"upsampler": "transposed"}),
     "subpixel-x4": _SMALL.model_copy(update={"upsampler": "subpixel"}),
     # At a higher rate these two end in grey, or in a denoiser that takes no notice of the latent.
-    "nearest-x8": _SMALL.model_copy(update={"factor": 8, "latent": 64, "adversarial": 0.02, "rate": 2e-3}),
+    "nearest-x8": _SMALL.model_copy(
+        update={"factor": 8, "latent": 64, "adversarial": 0.02, "critic_from": 0.6, "rate": 3e-3}
+    ),
     "diffusion-x4": _SMALL.model_copy(update={"decoder": "diffusion", "rate": 2e-3}),
     "transposed-x2": _SMALL.model_copy(update={"factor": 2, "latent": 8, "upsampler": "transposed"}),
 }

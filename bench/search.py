@@ -34,17 +34,31 @@ from PIL import Image
 
 from assay.data import manifest
 from assay.data.table import Table
+from assay.image.alter import T
 from assay.image.decode import decode
 from assay.image.degrade import Degrade
+from assay.image.view import View
 from assay.judge.rule import Pool
 from assay.learn import tiles
 from assay.learn.crossfit import FOLD, PSEUDO, Scored, drawn, folds_of, joined, kind_of, left_out
-from assay.learn.recipe import Backbone, Beside, CrossEntropy, InfoNCE, Recipe, SupCon, find
+from assay.learn.recipe import (
+    MLP,
+    Backbone,
+    Crops,
+    CrossEntropy,
+    Descend,
+    InfoNCE,
+    Linear,
+    Optimiser,
+    Recipe,
+    Shown,
+    SupCon,
+    find,
+)
 from assay.measure.robustness import conditions
 from assay.metrics import auc
 from assay.recipes.dfcon25 import SMALL, THIN
 from assay.studies import budget
-from assay.studies.study import frozen
 from assay.types import Label, Sample
 
 
@@ -58,7 +72,7 @@ class Arm:
         changes: fields of the recipe, `__` for the dot.
         pseudo: kinds of pseudo-fakes that it learns from.
         generated: whether it learns from generated pictures too.
-        frozen: no network is trained.
+        trained: it has a network that is trained, and a stage that trains it.
     """
 
     about: str
@@ -66,46 +80,84 @@ class Arm:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pseudo: tuple[str, ...] = ()
     generated: bool = True
-    frozen: bool = False
+    trained: bool = False
 
     def recipe(self) -> Recipe:
-        recipe = find("aligned").set(**self.changes)
-        return frozen(recipe) if self.frozen else recipe
+        recipe = _descending(_BASE) if self.trained else _BASE
+        return recipe.set(**self.changes)
+
+
+def _descending(recipe: Recipe) -> Recipe:
+    """The recipe with a stage that trains its network on what its heads are fitted on."""
+    fitting = recipe.fit("patches")
+    shown = {name: getattr(fitting.shown, name) for name in Shown.model_fields}
+    stage = Descend(
+        stream="patches",
+        loss=CrossEntropy(views=1),
+        optimiser=Optimiser(learning_rate=3e-3, weight_decay=0.05, warmup=0.05),
+        pairs=48,
+        **shown | {"crops": Crops(base=96, local=32), "alter": T(max_ops=1, size=64, resize=None, crop="random")},
+    )
+    return recipe.set(stages=(stage, fitting.model_copy(update={"shown": Shown()}), recipe.calibrate()))
+
+
+_BASE = find("aligned")
+_SHOWN = "fit__shown__"
+_NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
+_TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
+_OTHERS = _BASE.stream("patches").heads[1:]
+
+
+def _view(size: int, across: int) -> View:
+    return _BASE.stream("patches").view.model_copy(update={"size": size, "across": across})
+
+
+def _counts(what: str, **fields: Any) -> Arm:
+    return Arm("features", what, {"patches__backbone__fields": fields})
 
 
 def _network(name: str, what: str, front: str = "pixels", size: int = 64, **fields: Any) -> Arm:
-    view = find("aligned").stream("patches").view
-    change: dict[str, Any] = {"patches__backbone": Backbone(name=name, front=front, fields=fields)}
-    if size != view.size:
-        across = max(2, view.across * view.size // size)
-        change |= {
-            "patches__view": view.model_copy(update={"size": size, "across": across}),
-            "descend__alter__size": size,
-            "descend__crops__base": size + 32,
-        }
-    return Arm("network", what, change)
+    """An arm that trains a network on crops of `size` px, by cross-entropy where no other loss is named."""
+    return Arm("network", what, {
+        "patches__view": _view(size, across=4 if size < 128 else 3),
+        "patches__backbone": Backbone(name=name, front=front, fields=fields),
+    }, trained=True)  # fmt: skip
 
 
-_LOSS = "descend__loss"
-_NO_T: dict[str, Any] = {"descend__alter__max_ops": 0}
-_TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
+def _loss(what: str, loss: Any, **changes: Any) -> Arm:
+    patch = _network("patch_cnn", what, "chroma")
+    return dataclasses.replace(patch, about="loss", changes={**patch.changes, "descend__loss": loss, **changes})
+
 
 ARMS: Mapping[str, Arm] = {
-    "base": Arm("", "PatchCNN on the residual of luma and colour differences, cross-entropy, T, one codec for all"),
-    "residual": Arm("input", "residual of red, green and blue", {"patches__backbone__front": "residual"}),
-    "both": Arm("input", "pixels and that residual", {"patches__backbone__front": "both"}),
-    "pixels": Arm("input", "pixels", {"patches__backbone__front": "pixels"}),
+    "base": Arm("", "co-occurrences of colour and luma, moments; logistic regression; T and one codec for all"),
+    "colour": _counts("colour alone", luma=0, moments=False),
+    "luma": _counts("luma alone", colour=0, moments=False),
+    "moments": _counts("moments alone", colour=0, luma=0),
+    "no-moments": _counts("without moments", moments=False),
+    "centre": Arm("crops", "the middle alone", {"patches__view": _view(192, across=1)}),
+    "small-crops": Arm("crops", "up to 9 crops of 128 px", {"patches__view": _view(128, across=3)}),
+    "large-crops": Arm("crops", "up to 4 crops of 256 px", {"patches__view": _view(256, across=2)}),
+    "perceptron": Arm("head", "a perceptron", {"patches__heads": (MLP(hidden=(64,)), *_OTHERS)}),
+    "strong-penalty": Arm("head", "a regression with C .003", {"patches__heads": (Linear(C=0.003), *_OTHERS)}),
+    "weak-penalty": Arm("head", "a regression with C .316, CoDE's", {"patches__heads": (Linear(C=0.316), *_OTHERS)}),
+    "degrade": Arm("degradation", "drift's engine in place of T", _NO_T | {f"{_SHOWN}augment": Degrade()}),
+    "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {f"{_SHOWN}augment": "plain"}),
+    "codec-only": Arm("degradation", "no T", _NO_T),
+    "nothing": Arm("degradation", "neither T nor one codec for all", _NO_T | {f"{_SHOWN}align": None}),
+    "sources-alike": Arm("drawing", "sources drawn alike, whatever their size", {f"{_SHOWN}source_power": 0.0}),
+    "pictures-alike": Arm("drawing", "pictures drawn alike", {f"{_SHOWN}source_power": 1.0}),
+    "remade": Arm("pseudo-fakes", "and reals through small generators", pseudo=("remade",)),
+    "resampled": Arm("pseudo-fakes", "and reals through resampling chains", pseudo=("resampled",)),
+    "blended": Arm("pseudo-fakes", "and self-blended faces", pseudo=("blended",)),
+    "all-pseudo": Arm("pseudo-fakes", "and all three kinds", pseudo=PSEUDO),
+    "only-remade": Arm("pseudo-fakes", "the first of them, no generated picture", pseudo=("remade",), generated=False),
+    "patch": _network("patch_cnn", "PatchCNN on the residual of luma and colour", "chroma"),
+    "patch-residual": _network("patch_cnn", "PatchCNN on the residual of red, green and blue", "residual"),
+    "patch-pixels": _network("patch_cnn", "PatchCNN on pixels", "pixels"),
+    "patch-both": _network("patch_cnn", "PatchCNN on pixels and residual", "both"),
     "trace": _network("trace_cnn", "TraceCNN, which sees the whole crop", "chroma", **_TRACE),
-    "trace-both": _network("trace_cnn", "TraceCNN on pixels and residual", "both", **_TRACE),
     "regnet": _network("regnety_002", "RegNetY-200MF on pixels and residual, what shipped before", "both", 128),
-    "cooccurrence": dataclasses.replace(
-        _network("cooccurrence", "co-occurrences of colour differences; nothing is trained but the heads", size=256),
-        frozen=True,
-    ),
-    "patch+cooccurrence": Arm(
-        "network", "PatchCNN and co-occurrences, one embedding beside the other",
-        {"patches__beside": Beside(backbone=Backbone(name="cooccurrence"))},
-    ),
     "vit": _network("vit_tiny_patch16_224", "ViT-Tiny, patches of 8 px", patch_size=8),
     "conv-stem": _network("vit_tiny_r_s16_p8_224", "ViT-Tiny behind a convolutional stem", size=128),
     "maxvit": _network(
@@ -114,28 +166,12 @@ ARMS: Mapping[str, Arm] = {
     ),
     "coatnet": _network(SMALL["coatnet"], "thin CoAtNet", "both", **dict(THIN)),
     "eva02": _network(SMALL["eva02"], "thin EVA-02", "both", patch_size=8, embed_dim=96, depth=4, num_heads=3),
-    "focal": Arm("loss", "focal cross-entropy, gamma 2", {_LOSS: CrossEntropy(focal=2)}),
-    "supcon": Arm("loss", "SupCon, two views", {_LOSS: SupCon(projection=(64,)), "descend__pairs": 24}),
-    "code": Arm(
-        "loss", "CoDE's contrastive loss",
-        {_LOSS: InfoNCE(), "descend__pairs": 12, "descend__crops__local": 32},
-    ),
-    "code+bce": Arm(
-        "loss", "CoDE's loss and cross-entropy",
-        {_LOSS: InfoNCE(bce=1.0), "descend__pairs": 12, "descend__crops__local": 32},
-    ),
-    "degrade": Arm("degradation", "drift's engine in place of T", _NO_T | {"descend__augment": Degrade()}),
-    "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {"descend__augment": "plain"}),
-    "codec-only": Arm("degradation", "no T", _NO_T),
-    "nothing": Arm("degradation", "neither T nor one codec for all", _NO_T | {"descend__align": None}),
-    "sources-alike": Arm("drawing", "sources drawn alike, whatever their size", {"descend__source_power": 0.0}),
-    "pictures-alike": Arm("drawing", "pictures drawn alike", {"descend__source_power": 1.0}),
-    "remade": Arm("pseudo-fakes", "and reals through small generators", pseudo=("remade",)),
-    "resampled": Arm("pseudo-fakes", "and reals through resampling chains", pseudo=("resampled",)),
-    "blended": Arm("pseudo-fakes", "and self-blended faces", pseudo=("blended",)),
-    "all-pseudo": Arm("pseudo-fakes", "and all three kinds", pseudo=PSEUDO),
-    "only-remade": Arm("pseudo-fakes", "only the first of them", pseudo=("remade",), generated=False),
+    "focal": _loss("focal cross-entropy, gamma 2", CrossEntropy(focal=2)),
+    "supcon": _loss("SupCon, two views", SupCon(projection=(64,)), descend__pairs=24),
+    "code": _loss("CoDE's contrastive loss", InfoNCE(), descend__pairs=12),
+    "code+bce": _loss("CoDE's loss and cross-entropy", InfoNCE(bce=1.0), descend__pairs=12),
 }  # fmt: skip
+"""The first ones change the base; those of "network" and "loss" train a network, the latter PatchCNN."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,9 +235,7 @@ def main() -> None:
         return
     rungs = [arguments.rung] if arguments.rung else list(RUNGS)
     if not arguments.report:
-        tiles.build(
-            _rows(arguments), find("aligned").descend("patches").tiles, arguments.out / "tiles", seed=0, workers=2
-        )
+        tiles.build(_rows(arguments), _BASE.shown("patches").tiles, arguments.out / "tiles", seed=0, workers=2)
         for rung in rungs:
             _climb(rung, arguments)
     print(_report(arguments))
@@ -254,7 +288,7 @@ def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
 
 def _work(job: Job, arguments: argparse.Namespace) -> None:
     arm, cache = ARMS[job.arm], arguments.out / "tiles"
-    rows, recipe = learned(_rows(arguments), arm), arm.recipe().set(fit__records=3000)
+    rows, recipe = learned(_rows(arguments), arm), arm.recipe().set(fit__records=2000)
     if budget.descents(recipe):
         # Written down before it begins, so that a run that was killed goes on to the same end.
         note = job.folder(arguments.out) / "steps"

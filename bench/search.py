@@ -20,16 +20,18 @@ import argparse
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from assay.data import manifest
@@ -38,7 +40,7 @@ from assay.image.alter import T
 from assay.image.decode import decode
 from assay.image.degrade import Degrade
 from assay.image.view import View
-from assay.judge.rule import Pool
+from assay.judge.rule import Floats, Pool
 from assay.learn import tiles
 from assay.learn.crossfit import FOLD, PSEUDO, Scored, drawn, folds_of, joined, kind_of, left_out
 from assay.learn.recipe import (
@@ -73,6 +75,8 @@ class Arm:
         pseudo: kinds of pseudo-fakes that it learns from.
         generated: whether it learns from generated pictures too.
         trained: it has a network that is trained, and a stage that trains it.
+        adapted: embeddings of the judged rows are brought to the mean and the deviation of those that were learned
+            from, without looking at labels.
     """
 
     about: str
@@ -81,6 +85,7 @@ class Arm:
     pseudo: tuple[str, ...] = ()
     generated: bool = True
     trained: bool = False
+    adapted: bool = False
 
     def recipe(self) -> Recipe:
         recipe = _descending(_BASE) if self.trained else _BASE
@@ -152,6 +157,7 @@ ARMS: Mapping[str, Arm] = {
     "blended": Arm("pseudo-fakes", "and self-blended faces", pseudo=("blended",)),
     "all-pseudo": Arm("pseudo-fakes", "and all three kinds", pseudo=PSEUDO),
     "only-remade": Arm("pseudo-fakes", "the first of them, no generated picture", pseudo=("remade",), generated=False),
+    "adapted": Arm("adaptation", "embeddings of unlabelled pictures brought to those learned from", adapted=True),
     "patch": _network("patch_cnn", "PatchCNN on the residual of luma and colour", "chroma"),
     "patch-residual": _network("patch_cnn", "PatchCNN on the residual of red, green and blue", "residual"),
     "patch-pixels": _network("patch_cnn", "PatchCNN on pixels", "pixels"),
@@ -197,7 +203,11 @@ RUNGS: Mapping[str, Rung] = {
     "confirm": Rung((), 100, 3, 1),
 }
 CONDITIONS = ("clean", "jpeg75")
+"""Under which arms are compared."""
+SCALES = ("half",)
+"""Under which they are scored besides, for the question whether two sizes are better than one."""
 HEADS = {"linear": "patches", "nearest": "patches-nearest", "one-class": "patches-one_class"}
+POOLS: tuple[Pool, ...] = ("mean", "median", "top", "max")
 JUDGED = 30
 """Rows that are judged of each left-out generator or source, at most."""
 
@@ -299,7 +309,7 @@ def _work(job: Job, arguments: argparse.Namespace) -> None:
         recipe = budget.with_steps(recipe, int(note.read_text()))
     left_out(
         recipe, rows, _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out), seed=job.seed,
-        conditions=conditions(CONDITIONS), cache=cache,
+        conditions=conditions((*CONDITIONS, *SCALES)), cache=cache, adapted=arm.adapted,
     )  # fmt: skip
 
 
@@ -382,32 +392,129 @@ def _results(rung: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _report(arguments: argparse.Namespace) -> str:
-    """Tables of the rungs that are there."""
+    """Tables of the rungs that are there: arms, then what can be made of their scores without training anything."""
     lines = []
     for rung, plan in RUNGS.items():
         folds = [fold for part in plan.folds or folds_of(_rows(arguments)) for fold in part.split("+")]
-        rows = []
-        for name, arm in ARMS.items():
-            scored = [s for seed in range(plan.seeds) if (s := _scored(rung, name, arguments, seed)) is not None]
-            if not scored:
-                continue
-            cells = [
-                f"{np.mean([by_fold(each, condition=under)[fold] for each in scored]):.3f}"
+        found = {
+            name: scored
+            for name in ARMS
+            if (scored := [s for seed in range(plan.seeds) if (s := _scored(rung, name, arguments, seed)) is not None])
+        }
+        if not found:
+            continue
+        ranked = sorted(found, key=lambda name: -_mean(merit(each) for each in found[name]))
+        names = [f"{fold} {under}" for fold in folds for under in CONDITIONS]
+        base = found.get("base")
+        lines += [f"## {rung}", "", *_head("arm", "what", "seeds", "steps", "AUC", "less base", *names)]
+        for name in ranked:
+            scored = found[name]
+            each = [
+                f"{_mean(by_fold(one, condition=under)[fold] for one in scored):.3f}"
                 for fold in folds
                 for under in CONDITIONS
             ]
-            heads = [f"{np.mean([merit(each, head) for each in scored]):.3f}" for head in HEADS]
-            pools: list[Pool] = ["top", "max"]
-            heads += [f"{np.mean([merit(each, pool=pool) for each in scored]):.3f}" for pool in pools]
-            steps = round(float(np.mean([count for each in scored for count in each.steps.values()])))
-            rows.append((float(heads[0]), [name, arm.what, str(len(scored)), str(steps), *heads, *cells]))
-        if rows:
-            names = [f"{fold} {under}" for fold in folds for under in CONDITIONS]
-            head = ["arm", "what", "seeds", "steps", *HEADS, "top", "max", *names]
-            lines += [f"## {rung}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-            lines += ["| " + " | ".join(cells) + " |" for _, cells in sorted(rows, key=lambda row: -row[0])]
-            lines.append("")
+            steps = round(_mean(count for one in scored for count in one.steps.values()))
+            lead = _lead(scored[0], base[0]) if base and name != "base" else "–"
+            cells = [name, ARMS[name].what, len(scored), steps or "–", f"{_mean(map(merit, scored)):.3f}", lead, *each]
+            lines.append(_row(*cells))
+        lines += ["", "Decision rules, of the base:", "", *_head("rule", "AUC")]
+        rules = {f"head {head}": [merit(one, head) for one in base or ()] for head in HEADS}
+        rules |= {f"crops by {pool}": [merit(one, pool=pool) for one in base or ()] for pool in POOLS}
+        rules["crops by how sure"] = [_merit_of(one, _sure(one)) for one in base or ()]
+        rules["full and half size"] = [_merit_of(one, _two_sizes(one)) for one in base or ()]
+        lines += [_row(rule, f"{_mean(values):.3f}") for rule, values in rules.items() if values]
+        best = [name for name in ranked if not ARMS[name].adapted][:4]
+        trained = [name for name in ranked if ARMS[name].trained][:1]
+        pairs = list(itertools.combinations(dict.fromkeys([*best, *trained]), 2))
+        if pairs:
+            lines += ["", "Two arms together, the mean of their scores on one scale:", "", *_head("arms", "AUC")]
+            both = {f"{one} + {other}": _together(found[one][0], found[other][0]) for one, other in pairs}
+            lines += [_row(pair, f"{value:.3f}") for pair, value in sorted(both.items(), key=lambda item: -item[1])]
+        lines.append("")
     return "\n".join(lines)
+
+
+def _head(*names: str) -> list[str]:
+    return [_row(*names), "|" + "---|" * len(names)]
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _levels(scored: Scored, condition: str, head: str = "linear", pool: Pool = "mean") -> Floats:
+    """Scores of networks trained apart on one scale."""
+    scale = np.array([scored.scale[fold][HEADS[head]] for fold in scored.folds])
+    levels: Floats = (scored.pooled(HEADS[head], pool, condition) - scale[:, 0]) / scale[:, 1]
+    return levels
+
+
+def _merit_of(scored: Scored, levels: Mapping[str, Floats]) -> float:
+    """`merit` of scores that were made of others, by condition."""
+    labels, folds = scored.labels, np.array(scored.folds)
+    return _mean(
+        auc(labels[mine], of[mine])
+        for of in levels.values()
+        for fold in sorted(set(scored.folds))
+        if (mine := folds == fold).any()
+    )
+
+
+def _sure(scored: Scored) -> dict[str, Floats]:
+    """Crops weighed by e to the power of how far their score lies from the middle: attention without parameters."""
+    found = {}
+    for name in CONDITIONS:
+        scale = [scored.scale[fold][HEADS["linear"]] for fold in scored.folds]
+        rows = zip(scored.raws[name][HEADS["linear"]], scale, strict=True)
+        levels = [(raw - mean) / deviation for raw, (mean, deviation) in rows]
+        found[name] = np.array([np.average(level, weights=np.exp(np.abs(level))) for level in levels])
+    return found
+
+
+def _two_sizes(scored: Scored) -> dict[str, Floats]:
+    """The mean of the scores at full and at half size, of pictures as they are."""
+    return {"clean": (_levels(scored, "clean") + _levels(scored, "half")) / 2}
+
+
+def _together(one: Scored, other: Scored) -> float:
+    place = {sample.place: row for row, sample in enumerate(other.samples)}
+    order = np.array([place[sample.place] for sample in one.samples])
+    return _merit_of(one, {name: _levels(one, name) + _levels(other, name)[order] for name in CONDITIONS})
+
+
+def _lead(one: Scored, base: Scored, rounds: int = 300) -> str:
+    """How much better an arm is than the base, with the interval of a bootstrap over whole generators and sources that
+    draws the same rows for both."""
+    place = {sample.place: row for row, sample in enumerate(base.samples)}
+    order = np.array([place[sample.place] for sample in one.samples])
+    mine = {name: _levels(one, name) for name in CONDITIONS}
+    theirs = {name: _levels(base, name)[order] for name in CONDITIONS}
+    folds, labels = np.array(one.folds), one.labels
+    names = np.array([sample.generator or sample.source for sample in one.samples])
+    # Of each fold and class the rows of each generator or source.
+    units: dict[str, list[list[npt.NDArray[np.intp]]]] = {}
+    for fold in sorted(set(one.folds)):
+        classes = [(folds == fold) & (labels == label) for label in (0, 1)]
+        units[fold] = [[np.flatnonzero(of & (names == name)) for name in np.unique(names[of])] for of in classes]
+    chance = np.random.default_rng(0)
+
+    def difference(drawn: bool) -> float:
+        found = []
+        for classes in units.values():
+            picked = [[of[i] for i in chance.integers(len(of), size=len(of))] if drawn else of for of in classes]
+            rows = np.concatenate([np.concatenate(of) for of in picked])
+            found += [
+                auc(labels[rows], mine[name][rows]) - auc(labels[rows], theirs[name][rows]) for name in CONDITIONS
+            ]
+        return _mean(found)
+
+    low, high = np.quantile([difference(True) for _ in range(rounds)], [0.025, 0.975])
+    return f"{difference(False):+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 
 from assay.errors import RecipeError
 from assay.image.view import View
+from assay.judge.engine import Engine
 from assay.learn.export import export
 from assay.learn.nn.backbones import build
 from assay.learn.nn.cooccurrence import classes
@@ -106,5 +108,11 @@ def test_it_looks_at_pixels_alone() -> None:
         build(Backbone(name="cooccurrence", front="residual"), SIDE)
 
 
-def test_it_can_be_exported() -> None:
-    assert export(build(Backbone(name="cooccurrence"), SIDE), SIDE, "a", "fp16")
+def test_its_graph_takes_any_number_of_views(tmp_path: Path) -> None:
+    trunk = build(Backbone(name="cooccurrence"), SIDE)
+    for name, content in export(trunk, SIDE, "a", "fp16").items():
+        (tmp_path / name).write_bytes(content)
+    engine = Engine(tmp_path, "a", device="cpu")
+    for views in (1, 3):
+        shown = View(size=SIDE).tensor(np.stack([picture()[::-1]] * views))
+        assert engine.run(shown) == pytest.approx(trunk(torch.from_numpy(shown)).numpy(), abs=1e-4)

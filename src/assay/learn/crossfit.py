@@ -186,6 +186,7 @@ def left_out(
     seed: int = 0,
     conditions: Mapping[str, Condition] = CLEAN,
     cache: Path | None = None,
+    adapted: bool = False,
     machine: Machine | None = None,
 ) -> Scored:
     """Train a recipe of one stream without some folds, and score rows of theirs; taken up where it stopped.
@@ -199,6 +200,8 @@ def left_out(
         out: for checkpoints, the graph and `scores.npz`.
         conditions: what the judged pictures go through, by name.
         cache: where decoded tiles are kept.
+        adapted: bring each number of the judged rows' embeddings to the mean and the deviation that it has among those
+            that the heads were fitted on: adaptation to unlabelled pictures, which asks for many of them at once.
 
     Raises:
         ManifestError: too few rows of a class are left, or a judged row is of another fold.
@@ -228,9 +231,10 @@ def left_out(
         training = descend(stream, recipe.descend(stream.name), data["train"], data["tune"], out, machine, seed=seed)
         trunk, steps = merge(training.trunk), training.step
     _, engine, _ = exported(stream, trunk, out, "fp16")
-    heads = fit(
+    fitted = fit(
         stream, recipe.fit(stream.name), shown, data["train"].samples, data["train"].store, engine, seed=seed, workers=1
-    ).heads
+    )
+    heads = fitted.heads
     raws: dict[str, dict[str, tuple[Floats, ...]]] = {}
     for name, condition in conditions.items():
 
@@ -241,6 +245,10 @@ def left_out(
             return stream.view.crops(pixels)
 
         parts = embed(judged, crops, stream.view, engine, what=f"judging {name}", workers=1)
+        if adapted:
+            there = np.concatenate([part for part in parts if len(part)])
+            gain = fitted.embeddings.std(0) / np.maximum(there.std(0), 1e-6)
+            parts = [(part - there.mean(0)) * gain + fitted.embeddings.mean(0) if len(part) else part for part in parts]
         raws[name] = {
             head: tuple(made.raw(part) if len(part) else np.empty(0) for part in parts) for head, made in heads.items()
         }

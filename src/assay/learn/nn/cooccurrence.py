@@ -85,7 +85,8 @@ class CoOccurrence(nn.Module):
 
     def _shares(self, residuals: list[Tensor]) -> Tensor:
         """Square roots of the shares of runs along the last axis of residuals (n, h, w), all together: (n, kinds)."""
-        counts = torch.zeros(len(residuals[0]), self.kinds, device=residuals[0].device)
+        # Not by len(): the number of views would be fixed when the network is exported.
+        counts = residuals[0].new_zeros(residuals[0].shape[0], self.kinds)
         places = 0
         for residual in residuals:
             level = torch.clamp(torch.round(residual), -2, 2).long() + 2

@@ -1,0 +1,147 @@
+"""The search's arithmetic, on scores that were made up: who may learn from what, what decides, and how it is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.learn.crossfit import Scored
+from assay.types import Label, Sample
+
+BENCH = Path(__file__).parents[2] / "bench"
+HEADS = ("patches", "patches-nearest", "patches-one_class")
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside() -> Iterator[None]:
+    """Benches import each other by name."""
+    sys.path.insert(0, str(BENCH))
+    yield
+    sys.path.remove(str(BENCH))
+
+
+@pytest.fixture(scope="module")
+def search(beside: None) -> ModuleType:
+    return loaded("search")
+
+
+def row(number: int, label: Label, name: str, fold: str = "one", **groups: str) -> Sample:
+    fake = label is Label.FAKE
+    return Sample(
+        place=f"{number}.png", label=label, generator=name if fake else "", source="s" if fake else name,
+        origin=f"{number:064x}", split="train", groups={"fold": fold} | groups,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scored() -> Scored:
+    """Two folds of two reals and two fakes; the second fold's network gives scores of ten times the size."""
+    samples, folds, raws = [], [], []
+    for fold, size in (("one", 1.0), ("two", 10.0)):
+        for place, (label, name) in enumerate([(0, "cam a"), (0, "cam b"), (1, "gen a"), (1, "gen b")]):
+            samples.append(row(len(samples), Label(label), f"{name} {fold}", fold))
+            folds.append(fold)
+            # One fake of each fold lies below both reals; its second crop is surer, and the other way.
+            middle = [0.0, 1.0, 2.0, -1.0][place]
+            raws.append(np.array([middle - 0.5, middle + 0.5]) * size)
+    clean = {head: tuple(raws) for head in HEADS}
+    worse = {head: tuple(raw[::-1] * 0 + 1 for raw in raws) for head in HEADS}
+    scale = {fold: dict.fromkeys(HEADS, (0.0, size)) for fold, size in (("one", 1.0), ("two", 10.0))}
+    conditions = {"clean": clean, "jpeg75": worse, "half": clean}
+    return Scored(tuple(samples), tuple(folds), conditions, {"one": 3, "two": 3}, scale)
+
+
+def test_every_arm_has_a_recipe_that_holds(search: ModuleType) -> None:
+    recipes = {name: arm.recipe() for name, arm in search.ARMS.items()}
+    assert len({json.dumps(r.model_dump(mode="json"), sort_keys=True) for r in recipes.values()}) >= len(recipes) - 6
+    assert recipes["vit"].frozen("patches") is False
+    assert recipes["base"].frozen("patches") is True
+
+
+def test_an_arm_learns_from_the_kinds_of_pictures_that_it_names(search: ModuleType) -> None:
+    real, fake = row(0, Label.REAL, "cam"), row(1, Label.FAKE, "gen")
+    remade, blended = row(2, Label.FAKE, "assay", remade="1"), row(3, Label.FAKE, "self", blended="1")
+    tuned = dataclasses.replace(row(4, Label.FAKE, "gen"), split="tune")
+    rows = [real, fake, remade, blended, tuned]
+
+    def of(name: str) -> list[tuple[str, str]]:
+        return [(s.place, s.groups["secondary"]) for s in search.learned(rows, search.ARMS[name])]
+
+    assert of("base") == [("0.png", ""), ("1.png", ""), ("4.png", "")]
+    assert of("remade") == [("0.png", ""), ("1.png", ""), ("2.png", "1"), ("4.png", "")]
+    assert of("only-remade") == [("0.png", ""), ("2.png", ""), ("4.png", "")]
+
+
+def test_what_decides_is_the_mean_over_folds_and_conditions(search: ModuleType, scored: Scored) -> None:
+    assert search.by_fold(scored) == {"one": 0.5, "two": 0.5}
+    assert search.by_fold(scored, condition="jpeg75") == {"one": 0.5, "two": 0.5}
+    truth = tuple(np.array([int(sample.label or 0)]) for sample in scored.samples)
+    better = dataclasses.replace(scored, raws=scored.raws | {"clean": dict.fromkeys(HEADS, truth)})
+    assert search.merit(better) == 0.75
+    assert search._lead(better, scored).startswith("+0.250")
+    # Fold one: 3 and 0 against 0 and 1; fold two, whose scores count a tenth: 2.1 and -0.9 against 0 and 1.
+    assert search._together(better, scored) == pytest.approx(np.mean([2.5 / 4, 0.5, 0.5, 0.5]))
+
+
+def test_scores_of_networks_apart_are_on_one_scale(search: ModuleType, scored: Scored) -> None:
+    assert search._levels(scored, "clean").tolist() == [0, 1, 2, -1, 0, 1, 2, -1]
+    sure = search._sure(scored)["clean"]
+    weights = np.exp([2.5, 1.5])
+    assert sure[2] == pytest.approx((2.5 * weights[0] + 1.5 * weights[1]) / weights.sum())
+    assert sure[6] == pytest.approx(sure[2])
+    assert search._two_sizes(scored)["clean"].tolist() == [0, 1, 2, -1, 0, 1, 2, -1]
+
+
+def test_thresholds_come_from_the_other_folds(scored: Scored) -> None:
+    ship = loaded("ship")
+    found: dict[str, Any] = ship.held(scored, "patches")
+    assert found["families"]["one"]["clean"]["auc"]["value"] == 0.5
+    # Of two reals no threshold lets 5 % pass but one above both: 1 on the common scale.
+    rates = {name: cell["value"] for name, cell in found["real_sources"].items()}
+    assert set(rates) == {"cam a one", "cam b one", "cam a two", "cam b two"}
+    assert set(rates.values()) == {0.0}
+    loud = (np.array([50.0]), *scored.raws["clean"]["patches"][1:])
+    clean = dict(scored.raws["clean"]) | {"patches": loud}
+    found = ship.held(dataclasses.replace(scored, raws=scored.raws | {"clean": clean}), "patches")
+    rates = {name: cell["value"] for name, cell in found["real_sources"].items()}
+    assert rates == {"cam a one": 1.0, "cam b one": 0.0, "cam a two": 0.0, "cam b two": 0.0}
+    assert "worst 1.000 (cam a one)" in ship.told(found)
+
+
+def test_a_generator_has_a_family() -> None:
+    gather = loaded("gather")
+    names = {
+        "stylegan2-faces (boredhumans.com)": "gan", "thisrentaldoesnotexist.com": "gan", "sd1.5": "sd1",
+        "nano-banana-pro": "gpt", "gpt-4o-image": "gpt", "unknown-mix (real-or-ai-game)": "web", "flux-pro": "modern",
+        "vqgan-transformer (S-FLCKR)": "modern", "sd3.5": "modern", "sd2.0": "modern",
+    }  # fmt: skip
+    assert {name: gather.family(row(0, Label.FAKE, name)) for name in names} == names
+    assert gather.family(row(0, Label.REAL, "stylegan")) == ""
+
+
+def test_a_generator_whose_training_failed_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pseudo = loaded("pseudo")
+    (tmp_path / "maker.json").write_text(json.dumps({"record": {"psnr": 12.0}}))
+    assert not pseudo._faithful(tmp_path)
+    assert "12.0 dB" in capsys.readouterr().err
+    (tmp_path / "maker.json").write_text(json.dumps({"record": {"psnr": 30.0}}))
+    assert pseudo._faithful(tmp_path)

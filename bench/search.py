@@ -198,7 +198,7 @@ class Rung:
 
 
 RUNGS: Mapping[str, Rung] = {
-    "screen": Rung(("gan+gpt",), 60, 1, 0),
+    "screen": Rung(("gan", "gpt"), 60, 1, 0),
     "select": Rung((), 100, 1, 4),
     "confirm": Rung((), 100, 3, 1),
 }

@@ -25,10 +25,10 @@ from assay.judge.rule import Floats, Pool, pool
 from assay.learn import tiles
 from assay.learn.calibrate import raw_scores
 from assay.learn.descend import Data, Machine, descend
-from assay.learn.embed import embed
+from assay.learn.embed import Kept, embed
 from assay.learn.fit import fit
 from assay.learn.nn.network import merge, network
-from assay.learn.recipe import Recipe
+from assay.learn.recipe import Recipe, Stream
 from assay.learn.rows import labels_of, learning_rows
 from assay.learn.train import LeftOut, Met, exported
 from assay.types import Pixels, Sample
@@ -230,10 +230,10 @@ def left_out(
     else:
         training = descend(stream, recipe.descend(stream.name), data["train"], data["tune"], out, machine, seed=seed)
         trunk, steps = merge(training.trunk), training.step
-    _, engine, _ = exported(stream, trunk, out, "fp16")
-    fitted = fit(
-        stream, recipe.fit(stream.name), shown, data["train"].samples, data["train"].store, engine, seed=seed, workers=1
-    )
+    graphs, engine, _ = exported(stream, trunk, out, "fp16")
+    known, store = data["train"].samples, data["train"].store
+    kept = _kept(cache, graphs, stream, known, shown.model_dump_json())
+    fitted = fit(stream, recipe.fit(stream.name), shown, known, store, engine, seed=seed, workers=1, kept=kept)
     heads = fitted.heads
     raws: dict[str, dict[str, tuple[Floats, ...]]] = {}
     for name, condition in conditions.items():
@@ -244,7 +244,9 @@ def left_out(
                 return np.empty((0, stream.view.size, stream.view.size, 3), np.uint8)
             return stream.view.crops(pixels)
 
-        parts = embed(judged, crops, stream.view, engine, what=f"judging {name}", workers=1)
+        kept = _kept(cache, graphs, stream, judged, name)
+        file = None if kept is None else kept.file("judged", view=stream.view.model_dump(mode="json"))
+        parts = embed(judged, crops, stream.view, engine, what=f"judging {name}", workers=1, kept=file)
         if adapted:
             there = np.concatenate([part for part in parts if len(part)])
             gain = fitted.embeddings.std(0) / np.maximum(there.std(0), 1e-6)
@@ -253,12 +255,23 @@ def left_out(
             head: tuple(made.raw(part) if len(part) else np.empty(0) for part in parts) for head, made in heads.items()
         }
     mine = tuple(sample.groups[FOLD] for sample in judged)
-    known = raw_scores(data["tune"].samples, stream.view, engine, heads, stream.pool, workers=1)
-    scale = {head: (float(np.nanmean(raw)), float(np.nanstd(raw))) for head, raw in known.items()}
+    tuned = raw_scores(data["tune"].samples, stream.view, engine, heads, stream.pool, workers=1)
+    scale = {head: (float(np.nanmean(raw)), float(np.nanstd(raw))) for head, raw in tuned.items()}
     left = sorted(folds)
     scored = Scored(tuple(judged), mine, raws, dict.fromkeys(left, steps), dict.fromkeys(left, scale))
     scored.save(result)
     return scored
+
+
+def _kept(
+    cache: Path | None, graphs: Mapping[str, bytes], stream: Stream, rows: Iterable[Sample], how: str
+) -> Kept | None:
+    """Where embeddings of rows are kept for other recipes that ask for the same of the same network."""
+    if cache is None:
+        return None
+    upstream = hashlib.sha256(b"".join(graphs[name] for name in sorted(graphs))).hexdigest()
+    told = hashlib.sha256("\n".join([upstream, how, *(row.place for row in rows)]).encode()).hexdigest()[:16]
+    return Kept(cache.parent / "embeddings" / told, stream.name, upstream)
 
 
 def kind_of(sample: Sample) -> str:

@@ -94,10 +94,10 @@ class Arm:
 
 def _descending(recipe: Recipe) -> Recipe:
     """The recipe with a stage that trains its network on what its heads are fitted on."""
-    fitting = recipe.fit("patches")
+    fitting = recipe.fit("texture")
     shown = {name: getattr(fitting.shown, name) for name in Shown.model_fields}
     stage = Descend(
-        stream="patches",
+        stream="texture",
         loss=CrossEntropy(views=1),
         optimiser=Optimiser(learning_rate=3e-3, weight_decay=0.05, warmup=0.05),
         pairs=48,
@@ -106,26 +106,26 @@ def _descending(recipe: Recipe) -> Recipe:
     return recipe.set(stages=(stage, fitting.model_copy(update={"shown": Shown()}), recipe.calibrate()))
 
 
-_BASE = find("aligned")
+_BASE = find("texture")
 _SHOWN = "fit__shown__"
 _NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
 _TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
-_OTHERS = _BASE.stream("patches").heads[1:]
+_OTHERS = _BASE.stream("texture").heads[1:]
 
 
 def _view(size: int, across: int) -> View:
-    return _BASE.stream("patches").view.model_copy(update={"size": size, "across": across})
+    return _BASE.stream("texture").view.model_copy(update={"size": size, "across": across})
 
 
 def _counts(what: str, **fields: Any) -> Arm:
-    return Arm("features", what, {"patches__backbone__fields": fields})
+    return Arm("features", what, {"texture__backbone__fields": fields})
 
 
 def _network(name: str, what: str, front: str = "pixels", size: int = 64, **fields: Any) -> Arm:
     """An arm that trains a network on crops of `size` px, by cross-entropy where no other loss is named."""
     return Arm("network", what, {
-        "patches__view": _view(size, across=4 if size < 128 else 3),
-        "patches__backbone": Backbone(name=name, front=front, fields=fields),
+        "texture__view": _view(size, across=4 if size < 128 else 3),
+        "texture__backbone": Backbone(name=name, front=front, fields=fields),
     }, trained=True)  # fmt: skip
 
 
@@ -140,12 +140,12 @@ ARMS: Mapping[str, Arm] = {
     "luma": _counts("luma alone", colour=0, moments=False),
     "moments": _counts("moments alone", colour=0, luma=0),
     "no-moments": _counts("without moments", moments=False),
-    "centre": Arm("crops", "the middle alone", {"patches__view": _view(192, across=1)}),
-    "small-crops": Arm("crops", "up to 9 crops of 128 px", {"patches__view": _view(128, across=3)}),
-    "large-crops": Arm("crops", "up to 4 crops of 256 px", {"patches__view": _view(256, across=2)}),
-    "perceptron": Arm("head", "a perceptron", {"patches__heads": (MLP(hidden=(64,)), *_OTHERS)}),
-    "strong-penalty": Arm("head", "a regression with C .003", {"patches__heads": (Linear(C=0.003), *_OTHERS)}),
-    "weak-penalty": Arm("head", "a regression with C .316, CoDE's", {"patches__heads": (Linear(C=0.316), *_OTHERS)}),
+    "centre": Arm("crops", "the middle alone", {"texture__view": _view(192, across=1)}),
+    "small-crops": Arm("crops", "up to 9 crops of 128 px", {"texture__view": _view(128, across=3)}),
+    "large-crops": Arm("crops", "up to 4 crops of 256 px", {"texture__view": _view(256, across=2)}),
+    "perceptron": Arm("head", "a perceptron", {"texture__heads": (MLP(hidden=(64,)), *_OTHERS)}),
+    "strong-penalty": Arm("head", "a regression with C .003", {"texture__heads": (Linear(C=0.003), *_OTHERS)}),
+    "weak-penalty": Arm("head", "a regression with C .316, CoDE's", {"texture__heads": (Linear(C=0.316), *_OTHERS)}),
     "degrade": Arm("degradation", "drift's engine in place of T", _NO_T | {f"{_SHOWN}augment": Degrade()}),
     "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {f"{_SHOWN}augment": "plain"}),
     "codec-only": Arm("degradation", "no T", _NO_T),
@@ -206,7 +206,7 @@ CONDITIONS = ("clean", "jpeg75")
 """Under which arms are compared."""
 SCALES = ("half",)
 """Under which they are scored besides, for the question whether two sizes are better than one."""
-HEADS = {"linear": "patches", "nearest": "patches-nearest", "one-class": "patches-one_class"}
+HEADS = {"linear": "texture", "nearest": "texture-nearest", "one-class": "texture-one_class"}
 POOLS: tuple[Pool, ...] = ("mean", "median", "top", "max")
 JUDGED = 30
 """Rows that are judged of each left-out generator or source, at most."""
@@ -245,7 +245,7 @@ def main() -> None:
         return
     rungs = [arguments.rung] if arguments.rung else list(RUNGS)
     if not arguments.report:
-        tiles.build(_rows(arguments), _BASE.shown("patches").tiles, arguments.out / "tiles", seed=0, workers=2)
+        tiles.build(_rows(arguments), _BASE.shown("texture").tiles, arguments.out / "tiles", seed=0, workers=2)
         for rung in rungs:
             _climb(rung, arguments)
     print(_report(arguments))

@@ -77,10 +77,10 @@ LIMITS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--recipe", default="aligned")
+    parser.add_argument("--recipe", default="texture")
     parser.add_argument("--most", type=int, default=300, help="pictures of a generator or source")
     parser.add_argument("--out", type=Path, default=Path(".runs/ship"))
-    parser.add_argument("--name", default="assay-aligned")
+    parser.add_argument("--name", default="assay-texture")
     parser.add_argument("--version", default="1")
     parser.add_argument("--together", type=int, default=2, help="folds at the same time")
     parser.add_argument("--trial", action="store_true", help="stop before the test rows are opened")

@@ -18,7 +18,7 @@ from assay.learn.crossfit import Scored
 from assay.types import Label, Sample
 
 BENCH = Path(__file__).parents[2] / "bench"
-HEADS = ("patches", "patches-nearest", "patches-one_class")
+HEADS = ("texture", "texture-nearest", "texture-one_class")
 
 
 def loaded(name: str) -> ModuleType:
@@ -73,8 +73,8 @@ def scored() -> Scored:
 def test_every_arm_has_a_recipe_that_holds(search: ModuleType) -> None:
     recipes = {name: arm.recipe() for name, arm in search.ARMS.items()}
     assert len({json.dumps(r.model_dump(mode="json"), sort_keys=True) for r in recipes.values()}) >= len(recipes) - 6
-    assert recipes["vit"].frozen("patches") is False
-    assert recipes["base"].frozen("patches") is True
+    assert recipes["vit"].frozen("texture") is False
+    assert recipes["base"].frozen("texture") is True
 
 
 def test_an_arm_learns_from_the_kinds_of_pictures_that_it_names(search: ModuleType) -> None:
@@ -113,15 +113,15 @@ def test_scores_of_networks_apart_are_on_one_scale(search: ModuleType, scored: S
 
 def test_thresholds_come_from_the_other_folds(scored: Scored) -> None:
     ship = loaded("ship")
-    found: dict[str, Any] = ship.held(scored, "patches")
+    found: dict[str, Any] = ship.held(scored, "texture")
     assert found["families"]["one"]["clean"]["auc"]["value"] == 0.5
     # Of two reals no threshold lets 5 % pass but one above both: 1 on the common scale.
     rates = {name: cell["value"] for name, cell in found["real_sources"].items()}
     assert set(rates) == {"cam a one", "cam b one", "cam a two", "cam b two"}
     assert set(rates.values()) == {0.0}
-    loud = (np.array([50.0]), *scored.raws["clean"]["patches"][1:])
-    clean = dict(scored.raws["clean"]) | {"patches": loud}
-    found = ship.held(dataclasses.replace(scored, raws=scored.raws | {"clean": clean}), "patches")
+    loud = (np.array([50.0]), *scored.raws["clean"]["texture"][1:])
+    clean = dict(scored.raws["clean"]) | {"texture": loud}
+    found = ship.held(dataclasses.replace(scored, raws=scored.raws | {"clean": clean}), "texture")
     rates = {name: cell["value"] for name, cell in found["real_sources"].items()}
     assert rates == {"cam a one": 1.0, "cam b one": 0.0, "cam a two": 0.0, "cam b two": 0.0}
     assert "worst 1.000 (cam a one)" in ship.told(found)

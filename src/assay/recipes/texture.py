@@ -29,11 +29,11 @@ from assay.learn.recipe import (
 )
 
 RECIPE = Recipe(
-    name="aligned",
+    name="texture",
     summary="co-occurrences of colour and luma residuals under a regression",
     streams=(
         Stream(
-            name="patches",
+            name="texture",
             view=View(size=192, layout="grid", across=2),
             backbone=Backbone(name="cooccurrence"),
             heads=(Linear(C=0.03), Nearest(most=4000), OneClass(most=2000)),
@@ -41,7 +41,7 @@ RECIPE = Recipe(
     ),
     stages=(
         Fit(
-            stream="patches",
+            stream="texture",
             records=8000,
             altered=1,
             shown=Shown(

@@ -117,6 +117,10 @@ def _view(size: int, across: int) -> View:
     return _BASE.stream("texture").view.model_copy(update={"size": size, "across": across})
 
 
+def _regression(penalty: float) -> Linear:
+    return Linear(C=penalty, standardised=True)
+
+
 def _counts(what: str, **fields: Any) -> Arm:
     return Arm("features", what, {"texture__backbone__fields": fields})
 
@@ -144,8 +148,9 @@ ARMS: Mapping[str, Arm] = {
     "small-crops": Arm("crops", "up to 9 crops of 128 px", {"texture__view": _view(128, across=3)}),
     "large-crops": Arm("crops", "up to 4 crops of 256 px", {"texture__view": _view(256, across=2)}),
     "perceptron": Arm("head", "a perceptron", {"texture__heads": (MLP(hidden=(64,)), *_OTHERS)}),
-    "strong-penalty": Arm("head", "a regression with C .003", {"texture__heads": (Linear(C=0.003), *_OTHERS)}),
-    "weak-penalty": Arm("head", "a regression with C .316, CoDE's", {"texture__heads": (Linear(C=0.316), *_OTHERS)}),
+    "strong-penalty": Arm("head", "a regression with C .0003", {"texture__heads": (_regression(0.0003), *_OTHERS)}),
+    "weak-penalty": Arm("head", "a regression with C .03", {"texture__heads": (_regression(0.03), *_OTHERS)}),
+    "not-standardised": Arm("head", "CoDE's regression as released", {"texture__heads": (Linear(), *_OTHERS)}),
     "degrade": Arm("degradation", "drift's engine in place of T", _NO_T | {f"{_SHOWN}augment": Degrade()}),
     "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {f"{_SHOWN}augment": "plain"}),
     "codec-only": Arm("degradation", "no T", _NO_T),

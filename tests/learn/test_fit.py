@@ -52,6 +52,27 @@ def test_the_linear_head_is_scikit_learns_decision_function(settings: dict[str, 
     assert np.mean(head.raw(embeddings)[labels == 1]) > np.mean(head.raw(embeddings)[labels == 0])
 
 
+def test_a_standardised_head_does_not_care_for_the_scale_of_any_number() -> None:
+    embeddings, labels = drawn()
+    settings = Linear(C=0.01, standardised=True)
+    stretched = embeddings * np.linspace(1, 8, embeddings.shape[1]) + 3
+    one, other = linear(embeddings, labels, settings), linear(stretched, labels, settings)
+    assert other.raw(stretched) == pytest.approx(one.raw(embeddings), abs=1e-4)
+    plain = Linear(C=0.01)
+    apart = linear(stretched, labels, plain).raw(stretched) - linear(embeddings, labels, plain).raw(embeddings)
+    assert np.abs(apart).max() > 0.1
+
+
+def test_a_number_that_hardly_ever_differs_does_not_decide_alone() -> None:
+    embeddings, labels = drawn()
+    embeddings[:, 0] = 0
+    embeddings[0, 0] = 1e-6
+    head = linear(embeddings, labels, Linear(C=0.01, standardised=True))
+    far = embeddings[:1].copy()
+    far[0, 0] = 1
+    assert np.abs(head.raw(far) - head.raw(embeddings[:1])) < 1e2
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 def test_targets_that_are_the_labels_give_the_head_of_the_labels(balanced: bool) -> None:
     embeddings, labels = drawn()

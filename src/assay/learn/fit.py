@@ -78,13 +78,19 @@ def linear(embeddings: Floats, labels: Labels, head: Linear, targets: Floats | N
     """
     weight = "balanced" if head.balanced else None
     model = LogisticRegression(C=head.C, class_weight=weight, max_iter=head.iterations)
+    mean, scale = np.zeros(embeddings.shape[1]), np.ones(embeddings.shape[1])
+    if head.standardised:
+        mean, scale = embeddings.mean(axis=0), embeddings.std(axis=0)
+        # What hardly ever differs would weigh most where it does.
+        scale = np.maximum(scale, 0.1 * np.median(scale)) if np.median(scale) else np.where(scale > 0, scale, 1.0)
+        embeddings = (embeddings - mean) / scale
     if targets is None:
         model.fit(embeddings, labels)
     else:
         shares = np.concatenate([1 - targets, targets])
         both = np.repeat([Label.REAL, Label.FAKE], len(targets))
         model.fit(np.concatenate([embeddings, embeddings])[shares > 0], both[shares > 0], shares[shares > 0])
-    return LinearHead(model.coef_[0], float(model.intercept_[0]))
+    return LinearHead.standardised(model.coef_[0], float(model.intercept_[0]), mean, scale)
 
 
 def nearest(embeddings: Floats, labels: Labels, head: Nearest, seed: int = 0) -> NearestHead:

@@ -175,7 +175,7 @@ Neck = Annotated[Pooled | Conv | Text | Projection, pydantic.Field(discriminator
 
 
 class Linear(Part):
-    """Logistic regression on un-normalised embeddings.
+    """Logistic regression, on un-normalised embeddings unless another thing is said.
 
     Source: CoDE, section 3.3 (paper); the values are those of aimagelab/CoDE@f1c0566,
     src/quantitative_evaluation/linear_training.py (release).
@@ -184,6 +184,8 @@ class Linear(Part):
         C: inverse strength of the penalty on the weights.
         balanced: weighs the classes alike.
         iterations: at most.
+        standardised: bring each number of the embedding to mean 0 and deviation 1 first, so that the penalty weighs all
+            alike (*ours*): for embeddings of numbers of several kinds.
         trained: take the layer that the network was trained with, as it is, in place of a regression (drift). Its loss
             must have one: a cross-entropy.
     """
@@ -191,6 +193,7 @@ class Linear(Part):
     kind: Literal["linear"] = "linear"
     C: float = pydantic.Field(0.316, gt=0)
     balanced: bool = True
+    standardised: bool = False
     iterations: int = pydantic.Field(1500, ge=1)
     trained: bool = False
 

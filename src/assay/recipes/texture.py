@@ -36,7 +36,7 @@ RECIPE = Recipe(
             name="texture",
             view=View(size=192, layout="grid", across=2),
             backbone=Backbone(name="cooccurrence"),
-            heads=(Linear(C=0.03), Nearest(most=4000), OneClass(most=2000)),
+            heads=(Linear(C=0.003, standardised=True), Nearest(most=4000), OneClass(most=2000)),
         ),
     ),
     stages=(

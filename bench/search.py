@@ -88,20 +88,28 @@ class Arm:
     adapted: bool = False
 
     def recipe(self) -> Recipe:
-        recipe = _descending(_BASE) if self.trained else _BASE
-        return recipe.set(**self.changes)
+        # What a network is shown follows from the stream's view.
+        of_stream = {field: value for field, value in self.changes.items() if field.startswith("texture__")}
+        recipe = _BASE.set(**of_stream)
+        if self.trained:
+            recipe = _descending(recipe)
+        return recipe.set(**{field: value for field, value in self.changes.items() if field not in of_stream})
 
 
 def _descending(recipe: Recipe) -> Recipe:
     """The recipe with a stage that trains its network on what its heads are fitted on."""
-    fitting = recipe.fit("texture")
+    fitting, side = recipe.fit("texture"), recipe.stream("texture").view.size
     shown = {name: getattr(fitting.shown, name) for name in Shown.model_fields}
     stage = Descend(
         stream="texture",
         loss=CrossEntropy(views=1),
         optimiser=Optimiser(learning_rate=3e-3, weight_decay=0.05, warmup=0.05),
         pairs=48,
-        **shown | {"crops": Crops(base=96, local=32), "alter": T(max_ops=1, size=64, resize=None, crop="random")},
+        **shown
+        | {
+            "crops": Crops(base=side * 3 // 2, local=side // 2),
+            "alter": T(max_ops=1, size=side, resize=None, crop="random"),
+        },
     )
     return recipe.set(stages=(stage, fitting.model_copy(update={"shown": Shown()}), recipe.calibrate()))
 
@@ -131,6 +139,12 @@ def _network(name: str, what: str, front: str = "pixels", size: int = 64, **fiel
         "texture__view": _view(size, across=4 if size < 128 else 3),
         "texture__backbone": Backbone(name=name, front=front, fields=fields),
     }, trained=True)  # fmt: skip
+
+
+def _coded(arm: Arm) -> Arm:
+    """The arm with CoDE's loss and a cross-entropy."""
+    loss = {"descend__loss": InfoNCE(bce=1.0), "descend__pairs": 24, "descend__optimiser__learning_rate": 1e-3}
+    return dataclasses.replace(arm, changes={**arm.changes, **loss})
 
 
 def _loss(what: str, loss: Any, **changes: Any) -> Arm:
@@ -169,6 +183,9 @@ ARMS: Mapping[str, Arm] = {
     "patch-both": _network("patch_cnn", "PatchCNN on pixels and residual", "both"),
     "trace": _network("trace_cnn", "TraceCNN, which sees the whole crop", "chroma", **_TRACE),
     "regnet": _network("regnety_002", "RegNetY-200MF on pixels and residual, what shipped before", "both", 128),
+    "regnet-code": _coded(
+        _network("regnety_002", "the same by CoDE's loss and cross-entropy, as what shipped before", "both", 128)
+    ),
     "vit": _network("vit_tiny_patch16_224", "ViT-Tiny, patches of 8 px", patch_size=8),
     "conv-stem": _network("vit_tiny_r_s16_p8_224", "ViT-Tiny behind a convolutional stem", size=128),
     "maxvit": _network(
@@ -191,9 +208,10 @@ class Rung:
 
     Args:
         folds: what is left out in turn; several joined by "+" at once. Empty: each fold.
-        seconds: of one core's processor time, an arm, fold and seed.
+        seconds: of one core's processor time that a network is trained, an arm, fold and seed.
         seeds: how many.
-        arms: how many of the rung before come into this one; 0: all that there are.
+        arms: how many of the rung before come into this one; 0: all that there are, in "screen" those that train
+            nothing, in "networks" the others.
     """
 
     folds: tuple[str, ...]
@@ -203,7 +221,8 @@ class Rung:
 
 
 RUNGS: Mapping[str, Rung] = {
-    "screen": Rung(("gan", "gpt"), 60, 1, 0),
+    "screen": Rung(("gan", "gpt"), 0, 1, 0),
+    "networks": Rung(("gan", "gpt"), 240, 1, 0),
     "select": Rung((), 100, 1, 4),
     "confirm": Rung((), 100, 3, 1),
 }
@@ -356,11 +375,13 @@ def _start(job: Job, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
 def _admitted(rung: str, arguments: argparse.Namespace) -> list[str]:
     """The arms of a rung: all, or the best of the rung before; the base is always one."""
     plan = RUNGS[rung]
-    if arguments.only or not plan.arms:
-        return arguments.only or list(ARMS)
-    before = list(RUNGS)[list(RUNGS).index(rung) - 1]
-    ranked = sorted(_results(before, arguments).items(), key=lambda item: -item[1])
-    best = [name for name, _ in ranked[: plan.arms]]
+    if arguments.only:
+        return list(arguments.only)
+    if not plan.arms:
+        return [name for name, arm in ARMS.items() if arm.trained == (rung == "networks")]
+    before = ["screen", "networks"] if rung == "select" else [list(RUNGS)[list(RUNGS).index(rung) - 1]]
+    results = {name: value for earlier in before for name, value in _results(earlier, arguments).items()}
+    best = sorted(results, key=lambda name: -results[name])[: plan.arms]
     return list(dict.fromkeys([*best, "base"])) if rung == "select" else best
 
 

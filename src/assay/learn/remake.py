@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.data.derivations import Derivation, Outcome, Piece, Source
+from assay.data.derivations import Derivation, Outcome, Piece, Source, passed_over
 from assay.data.derivations.augment import like
 from assay.data.table import Table
 from assay.errors import BundleError, ManifestError, OutputError, RecipeError, unknown
 from assay.learn import memory
 from assay.learn.maker import Maker, MakerFields, load, train_maker
-from assay.types import Label, Pixels, Sample
+from assay.types import Pixels, Sample
 
 GROUP = "remade"
 
@@ -116,9 +116,7 @@ class Remake(Derivation):
         return self.share
 
     def unread(self, sample: Sample) -> Outcome | None:
-        if sample.label != Label.REAL or sample.split != "train":
-            return Outcome(keep={GROUP: sample.groups.get(GROUP, "0")})
-        return None
+        return passed_over(sample, GROUP)
 
     def derive(self, source: Source, rng: np.random.Generator) -> Outcome:
         if not source.drawn:

@@ -25,7 +25,7 @@ from assay.data.table import Table
 from assay.errors import InputError, RecipeError, unknown
 from assay.image.align import encode
 from assay.image.decode import Limits, decode
-from assay.types import Picture, Pixels, Sample
+from assay.types import Label, Picture, Pixels, Sample
 
 Lossless = Literal["PNG", "WEBP"]
 """Formats that keep every pixel. WebP's files are smaller and take longer to write."""
@@ -174,6 +174,14 @@ class Derivation(abc.ABC):
         """SHA-256 of name, version and parameters, 64 hexadecimal digits: equal where the same files come out."""
         content = [self.name, self.version, self.parameters()]
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def passed_over(sample: Sample, group: str) -> Outcome | None:
+    """What becomes of a row that no fake copy is made of, because it is no real picture of the training split: it stays
+    as it is, with the group that tells copies at "0" unless it is one. None for those that copies are made of."""
+    if sample.label is Label.REAL and sample.split == "train":
+        return None
+    return Outcome(keep={group: sample.groups.get(group, "0")})
 
 
 def derivations() -> dict[str, type[Derivation]]:

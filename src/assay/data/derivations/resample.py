@@ -17,12 +17,12 @@ import math
 import numpy as np
 from PIL import Image
 
-from assay.data.derivations import Derivation, Outcome, Piece, Source
+from assay.data.derivations import Derivation, Outcome, Piece, Source, passed_over
 from assay.data.derivations.augment import like
 from assay.data.table import Table
 from assay.errors import RecipeError
 from assay.image.cut import cut
-from assay.types import Box, Label, Pixels, Sample
+from assay.types import Box, Pixels, Sample
 
 GROUP = "resampled"
 
@@ -107,9 +107,7 @@ class Resampled(Derivation):
         return self.share
 
     def unread(self, sample: Sample) -> Outcome | None:
-        if sample.label != Label.REAL or sample.split != "train":
-            return Outcome(keep={GROUP: sample.groups.get(GROUP, "0")})
-        return None
+        return passed_over(sample, GROUP)
 
     def derive(self, source: Source, rng: np.random.Generator) -> Outcome:
         if not source.drawn:

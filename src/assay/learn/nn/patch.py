@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from assay.errors import RecipeError
-from assay.learn.nn.trace import LEAST, Block, conv
+from assay.learn.nn.trace import LEAST, Block, Convolutional, conv
 
 
-class PatchCNN(nn.Module):
+class PatchCNN(Convolutional):
     """Each place of its feature map, a quarter of the input's side, has seen 17 × 17 px of the input and no more.
 
     Subjects do not fit into so little, so that a network of this kind has to go by texture and traces. Bounded fields:
@@ -40,13 +40,3 @@ class PatchCNN(nn.Module):
             Block(third, last, stride=1, side=1),
         )
         self.drop = nn.Dropout(drop_rate)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(n, in_chans, h, w) to (n, num_features, h / 4, w / 4)."""
-        features: Tensor = self.body(x)
-        return features
-
-    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
-        """Mean over places: (n, num_features)."""
-        pooled: Tensor = self.drop(features.mean(dim=(2, 3)))
-        return pooled

@@ -11,7 +11,25 @@ LEAST = 8
 convolution of stride 2 from 2 to 7 channels that lie last, as training has them, and the process dies."""
 
 
-class TraceCNN(nn.Module):
+class Convolutional(nn.Module):
+    """A network whose embedding is the mean of its last map over places."""
+
+    body: nn.Module
+    drop: nn.Module
+    num_features: int
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(n, in_chans, h, w) to (n, num_features, rows, columns)."""
+        features: Tensor = self.body(x)
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
+        """(n, num_features, rows, columns) to (n, num_features)."""
+        pooled: Tensor = self.drop(features.mean(dim=(2, 3)))
+        return pooled
+
+
+class TraceCNN(Convolutional):
     """Plain 3 × 3 residual blocks, no pooling before the end; the feature map is 1/16 of the input.
 
     Dense convolutions are what CPUs run fastest. The finest details, where traces of a generator sit, reach the
@@ -44,16 +62,6 @@ class TraceCNN(nn.Module):
             layers.extend(Block(width, width, stride=1) for _ in range(count - 1))
         self.body = nn.Sequential(*layers)
         self.drop = nn.Dropout(drop_rate)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(n, in_chans, h, w) to (n, num_features, h / 16, w / 16)."""
-        features: Tensor = self.body(x)
-        return features
-
-    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
-        """Mean over places: (n, num_features)."""
-        pooled: Tensor = self.drop(features.mean(dim=(2, 3)))
-        return pooled
 
 
 class Block(nn.Module):

@@ -117,6 +117,7 @@ def _descending(recipe: Recipe) -> Recipe:
 _BASE = find("texture")
 _SHOWN = "fit__shown__"
 _NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
+_EVERY: dict[str, Any] = {"fit__drawing": "weighted", "fit__records": 20_000}
 _TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
 _OTHERS = _BASE.stream("texture").heads[1:]
 
@@ -169,6 +170,10 @@ ARMS: Mapping[str, Arm] = {
     "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {f"{_SHOWN}augment": "plain"}),
     "codec-only": Arm("degradation", "no T", _NO_T),
     "nothing": Arm("degradation", "neither T nor one codec for all", _NO_T | {f"{_SHOWN}align": None}),
+    "every-picture": Arm("drawing", "every picture, weighed as it would be drawn", _EVERY),
+    "every-picture-alike": Arm(
+        "drawing", "every picture, each weighing the same in its class", _EVERY | {f"{_SHOWN}source_power": 1.0}
+    ),
     "sources-alike": Arm("drawing", "sources drawn alike, whatever their size", {f"{_SHOWN}source_power": 0.0}),
     "pictures-alike": Arm("drawing", "pictures drawn alike", {f"{_SHOWN}source_power": 1.0}),
     "remade": Arm("pseudo-fakes", "and reals through small generators", pseudo=("remade",)),
@@ -322,7 +327,7 @@ def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
 
 def _work(job: Job, arguments: argparse.Namespace) -> None:
     arm, cache = ARMS[job.arm], arguments.out / "tiles"
-    rows, recipe = learned(_rows(arguments), arm), arm.recipe().set(fit__records=2000)
+    rows, recipe = learned(_rows(arguments), arm), _short(arm.recipe())
     if budget.descents(recipe):
         # Written down before it begins, so that a run that was killed goes on to the same end.
         note = job.folder(arguments.out) / "steps"
@@ -335,6 +340,12 @@ def _work(job: Job, arguments: argparse.Namespace) -> None:
         recipe, rows, _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out), seed=job.seed,
         conditions=conditions((*CONDITIONS, *SCALES)), cache=cache, adapted=arm.adapted,
     )  # fmt: skip
+
+
+def _short(recipe: Recipe) -> Recipe:
+    """The recipe with fewer pictures for its heads, unless the arm says how many."""
+    fitting = recipe.fit("texture")
+    return recipe if fitting.drawing == "weighted" else recipe.set(fit__records=min(fitting.records, 2000))
 
 
 def _climb(rung: str, arguments: argparse.Namespace) -> None:

@@ -226,3 +226,22 @@ def test_loader_processes_are_not_sent_the_rows(batches: Batches) -> None:
     assert set(held) == {"store", "stage", "view", "seed", "total", "balanced", "with_eyes", "methods", "teacher"}
     drawn = batches.balanced.draw(batches.stage.pairs, np.random.default_rng([batches.seed, 0]))
     assert batches[0].methods.tolist() == batches.methods[drawn].tolist()
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_rows_weigh_as_often_as_they_would_be_drawn(samples: list[Sample], power: float) -> None:
+    uneven = [dataclasses.replace(sample, source=f"source {number % 3 % 2}") for number, sample in enumerate(samples)]
+    uneven = [sample for number, sample in enumerate(uneven) if sample.label is Label.REAL or number % 3]
+    balanced = Balanced(uneven, power)
+    rows, weights = balanced.weighted(1000, np.random.default_rng(0))
+    assert rows.tolist() == list(range(len(uneven)))
+    assert weights.mean() == pytest.approx(1)
+    labels = np.array([int(sample.label or 0) for sample in uneven])
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum())
+    for label in Label:
+        mine = balanced.rows[label]
+        assert weights[mine] / weights[mine].sum() == pytest.approx(balanced.chances[label])
+    few, lighter = balanced.weighted(7, np.random.default_rng(0))
+    assert len(few) == 7
+    assert sorted(few.tolist()) == few.tolist()
+    assert lighter[labels[few] == 0].sum() == pytest.approx(lighter[labels[few] == 1].sum())

@@ -52,6 +52,19 @@ def test_the_linear_head_is_scikit_learns_decision_function(settings: dict[str, 
     assert np.mean(head.raw(embeddings)[labels == 1]) > np.mean(head.raw(embeddings)[labels == 0])
 
 
+def test_a_row_that_weighs_double_counts_as_two() -> None:
+    embeddings, labels = drawn()
+    weights = np.where(np.arange(len(labels)) % 3 == 0, 2.0, 1.0)
+    twice = np.concatenate([np.arange(len(labels)), np.flatnonzero(weights == 2)])
+    settings = Linear(C=1.0, balanced=False)
+    weighed = linear(embeddings, labels, settings, weights=weights)
+    repeated = linear(embeddings[twice], labels[twice], settings)
+    assert weighed.raw(embeddings) == pytest.approx(repeated.raw(embeddings), abs=1e-3)
+    # Targets that are the labels change nothing of it.
+    told = linear(embeddings, labels, settings, targets=labels.astype(np.float64), weights=weights)
+    assert told.raw(embeddings) == pytest.approx(weighed.raw(embeddings), abs=1e-3)
+
+
 def test_a_standardised_head_does_not_care_for_the_scale_of_any_number() -> None:
     embeddings, labels = drawn()
     settings = Linear(C=0.01, standardised=True)

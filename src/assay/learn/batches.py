@@ -139,6 +139,19 @@ class Balanced:
             halves.append(rng.choice(rows, pairs, replace=len(rows) < pairs, p=self.chances[label]))
         return np.concatenate(halves)
 
+    def weighted(self, most: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Every row once, or `most` of them drawn evenly, in order; and what each weighs: as often as it would be
+        drawn, each class as much as the other, 1 on average."""
+        rows = np.concatenate(list(self.rows.values()))
+        chances = np.concatenate(list(self.chances.values()))
+        kind = np.repeat(np.arange(len(self.rows)), [len(part) for part in self.rows.values()])
+        order = np.argsort(rows)
+        if len(rows) > most:
+            order = order[np.sort(rng.choice(len(rows), most, replace=False))]
+        rows, chances, kind = rows[order], chances[order], kind[order]
+        sums = np.bincount(kind, chances)
+        return rows, chances / sums[kind] * len(rows) / len(sums)
+
 
 class Batches(Dataset[Batch]):
     """Item i is the batch of step i.

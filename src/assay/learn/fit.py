@@ -68,15 +68,22 @@ class Fitted:
         return others.raw(self.embeddings[apart]), self.labels[apart]
 
 
-def linear(embeddings: Floats, labels: Labels, head: Linear, targets: Floats | None = None) -> LinearHead:
+def linear(
+    embeddings: Floats,
+    labels: Labels,
+    head: Linear,
+    targets: Floats | None = None,
+    weights: Floats | None = None,
+) -> LinearHead:
     """Logistic regression on un-normalised embeddings (CoDE, released code: C 0.316, balanced, 1,500 iterations).
 
     Args:
         embeddings: (n, d).
         labels: (n,), 1 = fake; both classes present.
         targets: P(fake) to be fitted to instead, (n,). Each row then counts as both classes, with these weights.
+        weights: of each row, (n,); the classes then weigh what these say, whatever the recipe does.
     """
-    weight = "balanced" if head.balanced else None
+    weight = "balanced" if head.balanced and weights is None else None
     model = LogisticRegression(C=head.C, class_weight=weight, max_iter=head.iterations)
     mean, scale = np.zeros(embeddings.shape[1]), np.ones(embeddings.shape[1])
     if head.standardised:
@@ -85,9 +92,11 @@ def linear(embeddings: Floats, labels: Labels, head: Linear, targets: Floats | N
         scale = np.maximum(scale, 0.1 * np.median(scale)) if np.median(scale) else np.where(scale > 0, scale, 1.0)
         embeddings = (embeddings - mean) / scale
     if targets is None:
-        model.fit(embeddings, labels)
+        model.fit(embeddings, labels, weights)
     else:
-        shares = np.concatenate([1 - targets, targets])
+        shares = np.concatenate([1 - targets, targets]) * np.tile(
+            np.ones(len(labels)) if weights is None else weights, 2
+        )
         both = np.repeat([Label.REAL, Label.FAKE], len(targets))
         model.fit(np.concatenate([embeddings, embeddings])[shares > 0], both[shares > 0], shares[shares > 0])
     return LinearHead.standardised(model.coef_[0], float(model.intercept_[0]), mean, scale)
@@ -197,8 +206,9 @@ def fit(
 ) -> Fitted:
     """Fit a stream's heads, all on the same embeddings.
 
-    Rows are drawn as training draws them (classes alike, sources by `shown.source_power`), so that no head leans to
-    the largest source. Each row gives one plain crop, and `stage.altered` more that went through alignment and T.
+    Rows are drawn as training draws them (classes alike, sources by `shown.source_power`), or weighed so, that no head
+    leans to the largest source. Each row gives one plain crop, and `stage.altered` more that went through alignment and
+    T.
 
     Args:
         kept: where embeddings are kept, for the next fit.
@@ -209,9 +219,14 @@ def fit(
         RecipeError: a head cannot be fitted on such embeddings.
     """
     pairs = min(stage.records // 2, *(sum(sample.label == label for sample in samples) for label in Label))
+    weights = None
     if not pairs:
         raise ManifestError("a head needs labelled training rows of both classes; check the manifest's label column")
-    rows = Balanced(samples, shown.source_power, shown.secondary_weight).draw(pairs, np.random.default_rng([seed, 1]))
+    balanced, chance = Balanced(samples, shown.source_power, shown.secondary_weight), np.random.default_rng([seed, 1])
+    if stage.drawing == "weighted":
+        rows, weights = balanced.weighted(stage.records, chance)
+    else:
+        rows = balanced.draw(pairs, chance)
     size, whole = stream.view.size, stream.view.resized
 
     def crops(row: int) -> Pixels:
@@ -251,7 +266,16 @@ def fit(
             )
         targets = (1 - stage.teacher) * labels + stage.teacher * taught
     heads = {
-        name: _head(embeddings, labels, settings, seed, targets, trained) for name, settings in stream.named.items()
+        name: _head(
+            embeddings,
+            labels,
+            settings,
+            seed,
+            targets,
+            None if weights is None else np.repeat(weights, counts),
+            trained,
+        )
+        for name, settings in stream.named.items()
     }
     return Fitted(stream.named, heads, embeddings, labels, np.repeat(rows, counts))
 
@@ -262,6 +286,7 @@ def _head(
     settings: HeadRecipe,
     seed: int,
     targets: Floats | None,
+    weights: Floats | None,
     trained: LinearHead | None,
 ) -> Head:
     match settings:
@@ -270,7 +295,7 @@ def _head(
                 raise RecipeError("heads.linear.trained asks for a trained layer, and the network is not trained here")
             return trained
         case Linear():
-            return linear(embeddings, labels, settings, targets)
+            return linear(embeddings, labels, settings, targets, weights)
         case MLP():
             return mlp(embeddings, labels, settings, seed)
         case Nearest():

@@ -620,7 +620,10 @@ class Fit(Part):
     """Fit a stream's heads on frozen embeddings.
 
     Args:
-        records: at most this many pictures, as many reals as fakes.
+        records: at most this many pictures.
+        drawing: "balanced" draws as many reals as fakes, sources by `source_power`; "weighted" takes every picture, and
+            a linear head weighs it as often as it would have been drawn (heads of other kinds count all alike), so that
+            where one class is small all of the other has a say.
         altered: views of each picture after augmentation and T, beside the one plain view.
         teacher: weight of a teacher's P(fake), the manifest's column "teacher", in what a linear head is fitted to; the
             label has the rest. Heads of other kinds know labels only.
@@ -631,6 +634,7 @@ class Fit(Part):
     stage: Literal["fit"] = "fit"
     stream: str
     records: int = pydantic.Field(50_000, ge=2)
+    drawing: Literal["balanced", "weighted"] = "balanced"
     altered: int = pydantic.Field(1, ge=0)
     teacher: float = pydantic.Field(0.0, ge=0, le=1)
     shown: Shown = Shown()

@@ -228,8 +228,8 @@ class Rung:
 RUNGS: Mapping[str, Rung] = {
     "screen": Rung(("gan", "gpt"), 0, 1, 0),
     "networks": Rung(("gan", "gpt"), 240, 1, 0),
-    "select": Rung((), 100, 1, 4),
-    "confirm": Rung((), 100, 3, 1),
+    "select": Rung((), 240, 1, 4),
+    "confirm": Rung((), 240, 3, 1),
 }
 CONDITIONS = ("clean", "jpeg75")
 """Under which arms are compared."""

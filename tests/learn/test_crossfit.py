@@ -13,7 +13,7 @@ from assay.errors import ManifestError, RecipeError
 from assay.learn import crossfit
 from assay.learn.crossfit import Scored, drawn, folds_of, joined, kind_of, left_out, on_scale
 from assay.learn.descend import Machine
-from assay.learn.recipe import Recipe
+from assay.learn.recipe import Backbone, Recipe, Shown
 from assay.learn.train import train
 from assay.types import Label, Sample
 
@@ -61,10 +61,25 @@ def test_rows_that_are_learned_from_cannot_be_judged(folded: list[Sample], recip
         left_out(recipe, folded, folded, ["one"], tmp_path)
 
 
-def test_recipes_of_several_streams_are_refused(folded: list[Sample], recipe: Recipe, tmp_path: Path) -> None:
-    twice = recipe.set(streams=(recipe.streams[0], recipe.streams[0].model_copy(update={"name": "b"})))
-    with pytest.raises(RecipeError, match="one stream"):
-        left_out(twice, folded, of(folded, "one"), ["one"], tmp_path)
+def test_each_stream_of_a_recipe_has_its_say(
+    folded: list[Sample], recipe: Recipe, scored: dict[str, Scored], tmp_path: Path
+) -> None:
+    counting = recipe.streams[0].model_copy(update={"name": "b", "backbone": Backbone(name="cooccurrence")})
+    shown = Shown(**{name: getattr(recipe.descend("a"), name) for name in Shown.model_fields})
+    fitting = recipe.fit("a").model_copy(update={"stream": "b", "shown": shown})
+    both = recipe.set(streams=(*recipe.streams, counting), stages=(*recipe.stages[:-1], fitting, recipe.stages[-1]))
+    found = left_out(both, folded, of(folded, "one"), ["one"], tmp_path, machine=Machine("cpu", False, 0))
+    assert found.steps == {"one": 6}
+    assert set(found.scale["one"]) == {"a", "b"}
+    assert found.pooled("a") == pytest.approx(scored["one"].pooled("a"), abs=1e-3)
+    assert not np.allclose(found.pooled("a"), found.pooled("b"))
+    assert (tmp_path / "embeddings").exists()
+
+
+def test_streams_of_faces_are_refused(folded: list[Sample], recipe: Recipe, tmp_path: Path) -> None:
+    faces = recipe.set(a__view=recipe.streams[0].view.model_copy(update={"layout": "faces"}))
+    with pytest.raises(RecipeError, match="streams of faces"):
+        left_out(faces, folded, of(folded, "one"), ["one"], tmp_path)
 
 
 def test_scores_are_kept_and_taken_up(

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,13 @@ import numpy.typing as npt
 from assay.data.table import Table
 from assay.errors import ManifestError, RecipeError
 from assay.image.decode import decode
+from assay.judge.engine import Engine
 from assay.judge.rule import Floats, Pool, pool
 from assay.learn import tiles
 from assay.learn.calibrate import raw_scores
 from assay.learn.descend import Data, Machine, descend
 from assay.learn.embed import Kept, embed
-from assay.learn.fit import fit
+from assay.learn.fit import Fitted, fit
 from assay.learn.nn.network import merge, network
 from assay.learn.recipe import Recipe, Stream
 from assay.learn.rows import labels_of, learning_rows
@@ -189,7 +190,7 @@ def left_out(
     adapted: bool = False,
     machine: Machine | None = None,
 ) -> Scored:
-    """Train a recipe of one stream without some folds, and score rows of theirs; taken up where it stopped.
+    """Train a recipe without some folds, and score rows of theirs by each of its streams; taken up where it stopped.
 
     Rows of these folds have no part in training, in choosing the epoch, or in fitting heads.
 
@@ -197,81 +198,114 @@ def left_out(
         rows: training and tuning rows with the group "fold".
         judged: the rows to score, of those folds.
         folds: that are left out, all at once.
-        out: for checkpoints, the graph and `scores.npz`.
+        out: for checkpoints, graphs and `scores.npz`.
         conditions: what the judged pictures go through, by name.
-        cache: where decoded tiles are kept.
+        cache: where decoded tiles are kept, and beside it embeddings by networks that nothing trains.
         adapted: bring each number of the judged rows' embeddings to the mean and the deviation that it has among those
             that the heads were fitted on: adaptation to unlabelled pictures, which asks for many of them at once.
 
     Raises:
         ManifestError: too few rows of a class are left, or a judged row is of another fold.
-        RecipeError: the recipe has several streams.
+        RecipeError: a stream looks at faces.
         InputError: a picture cannot be decoded.
     """
-    if len(recipe.streams) > 1:
-        raise RecipeError("cross-fitting takes recipes of one stream")
+    if any(stream.view.layout == "faces" for stream in recipe.streams):
+        raise RecipeError("streams of faces are not cross-fitted; leave them out of the recipe")
     if strangers := [sample.place for sample in judged if sample.groups.get(FOLD) not in folds]:
         raise ManifestError(f"{strangers[0]} is of a fold that is learned from", strangers)
     result = out / "scores.npz"
     if result.exists():
         return Scored.load(result, judged)
-    machine = machine or Machine.here(workers=0)
-    [stream] = recipe.streams
-    shown = recipe.shown(stream.name)
     table = Table.of(rows)
     learning = learning_rows(table[~np.isin(table.column(FOLD), list(folds))])
-    data = {
-        split: Data(part, tiles.build(part, shown.tiles, cache or out / "tiles", seed=0, workers=2, view=stream.view))
-        for split, part in learning.items()
-    }
+    machine = machine or Machine.here(workers=0)
+    raws: dict[str, dict[str, tuple[Floats, ...]]] = {name: {} for name in conditions}
+    scale: dict[str, tuple[float, float]] = {}
     steps = 0
-    if recipe.frozen(stream.name):
-        trunk = network(stream)
-    else:
-        training = descend(stream, recipe.descend(stream.name), data["train"], data["tune"], out, machine, seed=seed)
-        trunk, steps = merge(training.trunk), training.step
-    graphs, engine, _ = exported(stream, trunk, out, "fp16")
-    known, store = data["train"].samples, data["train"].store
-    kept = _kept(cache, graphs, stream, known, shown.model_dump_json())
-    fitted = fit(stream, recipe.fit(stream.name), shown, known, store, engine, seed=seed, workers=1, kept=kept)
-    heads = fitted.heads
-    raws: dict[str, dict[str, tuple[Floats, ...]]] = {}
-    for name, condition in conditions.items():
-
-        def crops(sample: Sample, condition: Condition = condition) -> Pixels:
-            pixels = condition(decode(sample.place).pixels)
-            if stream.view.why_not(pixels.shape[1], pixels.shape[0]):
-                return np.empty((0, stream.view.size, stream.view.size, 3), np.uint8)
-            return stream.view.crops(pixels)
-
-        kept = _kept(cache, graphs, stream, judged, name)
-        file = None if kept is None else kept.file("judged", view=stream.view.model_dump(mode="json"))
-        parts = embed(judged, crops, stream.view, engine, what=f"judging {name}", workers=1, kept=file)
-        if adapted:
-            there = np.concatenate([part for part in parts if len(part)])
-            gain = fitted.embeddings.std(0) / np.maximum(there.std(0), 1e-6)
-            parts = [(part - there.mean(0)) * gain + fitted.embeddings.mean(0) if len(part) else part for part in parts]
-        raws[name] = {
-            head: tuple(made.raw(part) if len(part) else np.empty(0) for part in parts) for head, made in heads.items()
-        }
-    mine = tuple(sample.groups[FOLD] for sample in judged)
-    tuned = raw_scores(data["tune"].samples, stream.view, engine, heads, stream.pool, workers=1)
-    scale = {head: (float(np.nanmean(raw)), float(np.nanstd(raw))) for head, raw in tuned.items()}
+    for stream in recipe.streams:
+        made = _Made.of(stream, recipe, learning, out, cache or out / "tiles", seed, machine)
+        steps += made.steps
+        for name, condition in conditions.items():
+            parts = made.embeddings(judged, name, condition)
+            if adapted:
+                there, known = np.concatenate([part for part in parts if len(part)]), made.fitted.embeddings
+                gain = known.std(0) / np.maximum(there.std(0), 1e-6)
+                parts = [(part - there.mean(0)) * gain + known.mean(0) if len(part) else part for part in parts]
+            for head, of in made.fitted.heads.items():
+                raws[name][head] = tuple(of.raw(part) if len(part) else np.empty(0) for part in parts)
+        tuned = raw_scores(learning["tune"], stream.view, made.engine, made.fitted.heads, stream.pool, workers=1)
+        scale |= {head: (float(np.nanmean(raw)), float(np.nanstd(raw))) for head, raw in tuned.items()}
     left = sorted(folds)
+    mine = tuple(sample.groups[FOLD] for sample in judged)
     scored = Scored(tuple(judged), mine, raws, dict.fromkeys(left, steps), dict.fromkeys(left, scale))
     scored.save(result)
     return scored
 
 
-def _kept(
-    cache: Path | None, graphs: Mapping[str, bytes], stream: Stream, rows: Iterable[Sample], how: str
-) -> Kept | None:
-    """Where embeddings of rows are kept for other recipes that ask for the same of the same network."""
-    if cache is None:
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """A stream's network, as it is judged by, and its heads."""
+
+    stream: Stream
+    engine: Engine
+    fitted: Fitted
+    steps: int
+    kept: Path | None
+    """Where embeddings are kept for other recipes that ask for the same of the same network; None where no other has
+    it, because it was trained."""
+    upstream: str
+
+    @classmethod
+    def of(
+        cls,
+        stream: Stream,
+        recipe: Recipe,
+        learning: Mapping[str, Table],
+        out: Path,
+        cache: Path,
+        seed: int,
+        machine: Machine,
+    ) -> Self:
+        shown = recipe.shown(stream.name)
+        data = {
+            split: Data(part, tiles.build(part, shown.tiles, cache, seed=0, workers=2, view=stream.view))
+            for split, part in learning.items()
+        }
+        steps, train = 0, data["train"]
+        if recipe.frozen(stream.name):
+            trunk = network(stream)
+        else:
+            training = descend(stream, recipe.descend(stream.name), train, data["tune"], out, machine, seed=seed)
+            trunk, steps = merge(training.trunk), training.step
+        graphs, engine, _ = exported(stream, trunk, out, "fp16")
+        upstream = hashlib.sha256(b"".join(graphs[name] for name in sorted(graphs))).hexdigest()
+        folder = cache.parent / "embeddings" if recipe.frozen(stream.name) else None
+        kept = _kept(folder, stream, upstream, train.samples, shown.model_dump_json())
+        fitted = fit(
+            stream, recipe.fit(stream.name), shown, train.samples, train.store, engine, seed=seed, workers=1, kept=kept
+        )
+        return cls(stream, engine, fitted, steps, folder, upstream)
+
+    def embeddings(self, rows: Sequence[Sample], name: str, condition: Condition) -> list[npt.NDArray[np.float32]]:
+        """Of the crops of each row after a condition; empty where the view does not apply."""
+        view = self.stream.view
+
+        def crops(sample: Sample) -> Pixels:
+            pixels = condition(decode(sample.place).pixels)
+            if view.why_not(pixels.shape[1], pixels.shape[0]):
+                return np.empty((0, view.size, view.size, 3), np.uint8)
+            return view.crops(pixels)
+
+        kept = _kept(self.kept, self.stream, self.upstream, rows, name)
+        file = None if kept is None else kept.file("judged", view=view.model_dump(mode="json"))
+        return embed(rows, crops, view, self.engine, what=f"judging {name}", workers=1, kept=file)
+
+
+def _kept(folder: Path | None, stream: Stream, upstream: str, rows: Iterable[Sample], how: str) -> Kept | None:
+    if folder is None:
         return None
-    upstream = hashlib.sha256(b"".join(graphs[name] for name in sorted(graphs))).hexdigest()
     told = hashlib.sha256("\n".join([upstream, how, *(row.place for row in rows)]).encode()).hexdigest()[:16]
-    return Kept(cache.parent / "embeddings" / told, stream.name, upstream)
+    return Kept(folder / told, stream.name, upstream)
 
 
 def kind_of(sample: Sample) -> str:

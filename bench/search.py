@@ -114,7 +114,7 @@ def _descending(recipe: Recipe) -> Recipe:
     return recipe.set(stages=(stage, fitting.model_copy(update={"shown": Shown()}), recipe.calibrate()))
 
 
-_BASE = find("texture")
+_BASE = find("texture").set(fit__drawing="balanced", fit__records=2000)
 _SHOWN = "fit__shown__"
 _NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
 _EVERY: dict[str, Any] = {"fit__drawing": "weighted", "fit__records": 20_000}
@@ -327,7 +327,7 @@ def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
 
 def _work(job: Job, arguments: argparse.Namespace) -> None:
     arm, cache = ARMS[job.arm], arguments.out / "tiles"
-    rows, recipe = learned(_rows(arguments), arm), _short(arm.recipe())
+    rows, recipe = learned(_rows(arguments), arm), arm.recipe()
     if budget.descents(recipe):
         # Written down before it begins, so that a run that was killed goes on to the same end.
         note = job.folder(arguments.out) / "steps"
@@ -340,12 +340,6 @@ def _work(job: Job, arguments: argparse.Namespace) -> None:
         recipe, rows, _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out), seed=job.seed,
         conditions=conditions((*CONDITIONS, *SCALES)), cache=cache, adapted=arm.adapted,
     )  # fmt: skip
-
-
-def _short(recipe: Recipe) -> Recipe:
-    """The recipe with fewer pictures for its heads, unless the arm says how many."""
-    fitting = recipe.fit("texture")
-    return recipe if fitting.drawing == "weighted" else recipe.set(fit__records=min(fitting.records, 2000))
 
 
 def _climb(rung: str, arguments: argparse.Namespace) -> None:

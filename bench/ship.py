@@ -4,7 +4,7 @@
 
 MANIFEST is the one that bench/gather.py writes. In order, each taken up where an earlier call stopped:
 
-1. pseudo-fakes of its real pictures (bench/pseudo.py);
+1. pseudo-fakes of its real pictures (bench/pseudo.py), where it learns from any;
 2. for each fold a detector of the same recipe that has not met the fold and scores its rows, several at a time;
 3. the detector that ships, made from all rows, whose slope, threshold and doubt band are chosen on what the others made
    of rows that they had not met;
@@ -44,8 +44,9 @@ from assay.measure.robustness import conditions, robustness
 from assay.metrics import auc, bootstrap, threshold_at_fpr, tpr_at_fpr, wilson
 from assay.types import Label, Sample
 
-KINDS: tuple[str, ...] = ("remade",)
-"""Kinds of pseudo-fakes that it learns from; docs/search.md has what each is worth."""
+KINDS: tuple[str, ...] = ()
+"""Kinds of pseudo-fakes that it learns from (`assay.learn.crossfit.PSEUDO`): none, since all did harm
+(docs/search.md)."""
 
 CONDITIONS_SHOWN = (
     "clean", "jpeg95", "jpeg75", "jpeg50", "jpeg30", "webp80", "half", "double", "blur1", "screenshot", "social",
@@ -93,7 +94,8 @@ def main() -> None:
         return
     began = time.monotonic()
     if not arguments.measure_only:
-        pseudo.add(arguments.data, arguments.out / "pseudo", most=arguments.most)
+        if KINDS:
+            pseudo.add(arguments.data, arguments.out / "pseudo", most=arguments.most)
         rows = _learned(arguments)
         tiles.build(rows, recipe.shown(recipe.streams[0].name).tiles, _cache(arguments), seed=0, workers=2)
         _cross(recipe, arguments)
@@ -118,7 +120,7 @@ def _cache(arguments: argparse.Namespace) -> Path:
 def _learned(arguments: argparse.Namespace) -> list[Sample]:
     """The rows that are learned from: at most so many of a generator or source. Pseudo-fakes weigh less than generated
     pictures (`Shown.secondary_weight`)."""
-    every = manifest.read(arguments.out / "pseudo" / manifest.NAME, check=False)
+    every = manifest.read(arguments.out / "pseudo" / manifest.NAME if KINDS else arguments.data, check=False)
     rows = [row for row in every if row.split in ("train", "tune") and kind_of(row) in ("", *KINDS)]
     return [
         dataclasses.replace(row, groups=dict(row.groups) | {"secondary": "1" if kind_of(row) else ""})
@@ -299,11 +301,11 @@ def _summary(rows: Sequence[Sample]) -> str:
     reals = [row for row in rows if row.label is Label.REAL]
     copies = [row for row in rows if kind_of(row)]
     fakes = [row for row in rows if row.label is Label.FAKE and not kind_of(row)]
-    return (
-        f"{len(reals):,} reals from {len({row.source for row in reals})} sources, {len(fakes):,} fakes under "
-        f"{len({row.generator for row in fakes})} generator names, and {len(copies):,} copies of the reals through "
-        "small generators"
+    told = (
+        f"{len(reals):,} reals from {len({row.source for row in reals})} sources and {len(fakes):,} fakes under "
+        f"{len({row.generator for row in fakes})} generator names"
     )
+    return told + (f"; and {len(copies):,} copies of the reals made into fakes" if copies else "")
 
 
 def _description(seen: Evaluation, unseen: Evaluation) -> str:

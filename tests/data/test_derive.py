@@ -617,7 +617,7 @@ def test_a_piece_cannot_have_a_suffix_that_leads_elsewhere_and_no_row_vanishes_w
 
 def test_derivations_are_found_by_name_and_each_says_what_it_is() -> None:
     known = derivations()
-    assert {"align", "augment", "degrade", "eyes", "faces", "frames", "selfblend"} == known.keys()
+    assert {"align", "augment", "degrade", "eyes", "faces", "frames", "resample", "selfblend"} == known.keys()
     for name, derivation in known.items():
         assert find(name) is derivation
         assert derivation.summary

@@ -42,7 +42,8 @@ RECIPE = Recipe(
     stages=(
         Fit(
             stream="texture",
-            records=8000,
+            records=20_000,
+            drawing="weighted",
             altered=1,
             shown=Shown(
                 crops=Crops(base=224),

@@ -100,11 +100,11 @@ def main() -> None:
         tiles.build(rows, recipe.shown(recipe.streams[0].name).tiles, _cache(arguments), seed=0, workers=2)
         _cross(recipe, arguments)
         train(
-            recipe, rows, arguments.out, name=arguments.name, version=arguments.version, workers=2,
+            recipe, rows, arguments.out / "run", name=arguments.name, version=arguments.version, workers=2,
             cache=_cache(arguments), left_out=on_scale(_scored(recipe, arguments), recipe.streams[0].pool),
         )  # fmt: skip
         print(f"made in {(time.monotonic() - began) / 60:.0f} minutes", file=sys.stderr)
-    folder = arguments.out / "bundle"
+    folder = arguments.out / "run" / "bundle"
     crossed = held(_scored(recipe, arguments), recipe.streams[0].name)
     bundle.amend(folder, figures=dict(bundle.read(folder).card.figures) | {"left_out": crossed})
     print(told(crossed))

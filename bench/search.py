@@ -1,7 +1,7 @@
 """Find what still works on generators and sources never met: many trials, on folds that leave both out.
 
-    python bench/search.py MANIFEST OUT                 # screen, select, confirm; repeat the command to go on
-    python bench/search.py MANIFEST OUT --rung screen --only base --only supcon
+    python bench/search.py MANIFEST OUT                 # all rungs; repeat the command to go on
+    python bench/search.py MANIFEST OUT --rung screen --only base --only remade
     python bench/search.py MANIFEST OUT --report        # tables from what is there
 
 MANIFEST is the one that bench/gather.py writes, with the pseudo-fakes that bench/pseudo.py adds. Test rows are never
@@ -10,8 +10,7 @@ read.
 Each trial of a rung trains every arm for the same processor time of one core, on the rows outside a fold, and scores
 the rows of the fold, as they are and after JPEG 75. Arms that are not among the best of a rung do not come into the
 next (successive halving; Jamieson and Talwalkar, AISTATS 2016). What decides is the mean over folds and over both
-conditions of the AUC of left-out fakes against left-out reals. Beside it stand two controls that see no trace: a
-classifier of the file's facts, and one of a thumbnail of 16 px, fitted on the same rows.
+conditions of the AUC of left-out fakes against left-out reals.
 """
 
 from __future__ import annotations
@@ -57,6 +56,7 @@ from assay.learn.recipe import (
     SupCon,
     find,
 )
+from assay.measure.block import line
 from assay.measure.robustness import conditions
 from assay.metrics import auc
 from assay.recipes.dfcon25 import SMALL, THIN
@@ -308,11 +308,16 @@ def learned(rows: Sequence[Sample], arm: Arm) -> list[Sample]:
 def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
     """The rows of folds that are judged, none a pseudo-fake: at most 512 px from the middle of each picture, cut once
     and kept without loss, so that a trial need not decode photographs."""
-    rows = [sample for sample in _rows(arguments) if not kind_of(sample)]
+    return _cut_rows(arguments.manifest, arguments.most, arguments.out, folds)
+
+
+@functools.cache
+def _cut_rows(file: Path, most: int, out: Path, folds: str) -> list[Sample]:
+    rows = [sample for sample in _drawn_rows(file, most) if not kind_of(sample)]
     found = []
     for sample in drawn([s for s in rows if s.groups.get(FOLD) in folds.split("+")], JUDGED, seed=1):
         name = hashlib.sha256(sample.place.encode()).hexdigest()[:16]
-        place = arguments.out / "judged" / f"{name}.png"
+        place = out / "judged" / f"{name}.png"
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
             pixels = decode(sample.place).pixels
@@ -471,18 +476,16 @@ def _head(*names: str) -> list[str]:
 
 
 def _row(*cells: object) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return line([str(cell) for cell in cells])
 
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _levels(scored: Scored, condition: str, head: str = "linear", pool: Pool = "mean") -> Floats:
+def _levels(scored: Scored, condition: str) -> Floats:
     """Scores of networks trained apart on one scale."""
-    scale = np.array([scored.scale[fold][HEADS[head]] for fold in scored.folds])
-    levels: Floats = (scored.pooled(HEADS[head], pool, condition) - scale[:, 0]) / scale[:, 1]
-    return levels
+    return scored.levels(HEADS["linear"], condition=condition)
 
 
 def _merit_of(scored: Scored, levels: Mapping[str, Floats]) -> float:

@@ -38,6 +38,7 @@ from assay.learn import tiles
 from assay.learn.crossfit import FOLD, Scored, drawn, folds_of, joined, kind_of, left_out, on_scale
 from assay.learn.recipe import Recipe, find
 from assay.learn.train import train
+from assay.measure.block import line
 from assay.measure.evaluate import Evaluation, evaluate
 from assay.measure.report import markdown
 from assay.measure.robustness import conditions, robustness
@@ -90,26 +91,28 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = find(arguments.recipe)
     if arguments.fold:
-        _crossed(arguments.fold, recipe, arguments)
+        _crossed(arguments.fold, recipe, _learned(arguments), arguments)
         return
     began = time.monotonic()
+    if KINDS and not arguments.measure_only:
+        pseudo.add(arguments.data, arguments.out / "pseudo", most=arguments.most)
+    rows = _learned(arguments)
     if not arguments.measure_only:
-        if KINDS:
-            pseudo.add(arguments.data, arguments.out / "pseudo", most=arguments.most)
-        rows = _learned(arguments)
         tiles.build(rows, recipe.shown(recipe.streams[0].name).tiles, _cache(arguments), seed=0, workers=2)
-        _cross(recipe, arguments)
+        _cross(rows, arguments)
+    scored = joined([_crossed(fold, recipe, rows, arguments) for fold in folds_of(rows)])
+    if not arguments.measure_only:
         train(
             recipe, rows, arguments.out / "run", name=arguments.name, version=arguments.version, workers=2,
-            cache=_cache(arguments), left_out=on_scale(_scored(recipe, arguments), recipe.streams[0].pool),
+            cache=_cache(arguments), left_out=on_scale(scored, recipe.streams[0].pool),
         )  # fmt: skip
         print(f"made in {(time.monotonic() - began) / 60:.0f} minutes", file=sys.stderr)
     folder = arguments.out / "run" / "bundle"
-    crossed = held(_scored(recipe, arguments), recipe.streams[0].name)
+    crossed = held(scored, recipe.streams[0].name)
     bundle.amend(folder, figures=dict(bundle.read(folder).card.figures) | {"left_out": crossed})
     print(told(crossed))
     if not arguments.trial:
-        _measured(arguments, folder, crossed)
+        _measured(arguments, folder, rows, crossed)
 
 
 def _cache(arguments: argparse.Namespace) -> Path:
@@ -132,19 +135,16 @@ def _judged(fold: str, rows: Sequence[Sample]) -> list[Sample]:
     return drawn([row for row in rows if row.groups.get(FOLD) == fold and not kind_of(row)], JUDGED, seed=1)
 
 
-def _crossed(fold: str, recipe: Recipe, arguments: argparse.Namespace) -> Scored:
-    rows = _learned(arguments)
+def _crossed(fold: str, recipe: Recipe, rows: Sequence[Sample], arguments: argparse.Namespace) -> Scored:
     return left_out(
         recipe, rows, _judged(fold, rows), [fold], arguments.out / "folds" / fold,
         conditions=conditions(CROSSED), cache=_cache(arguments),
     )  # fmt: skip
 
 
-def _cross(recipe: Recipe, arguments: argparse.Namespace) -> None:
+def _cross(rows: Sequence[Sample], arguments: argparse.Namespace) -> None:
     """Score each fold by a detector that has not met it, several at a time."""
-    waiting = [
-        fold for fold in folds_of(_learned(arguments)) if not (arguments.out / "folds" / fold / "scores.npz").exists()
-    ]
+    waiting = [fold for fold in folds_of(rows) if not (arguments.out / "folds" / fold / "scores.npz").exists()]
     while waiting:
         now, waiting = waiting[: arguments.together], waiting[arguments.together :]
         command = [sys.executable, __file__, "--data", str(arguments.data), "--out", str(arguments.out)]
@@ -154,10 +154,6 @@ def _cross(recipe: Recipe, arguments: argparse.Namespace) -> None:
         codes = [process.wait() for process in running]
         if any(codes):
             sys.exit("a fold failed; what it said is above")
-
-
-def _scored(recipe: Recipe, arguments: argparse.Namespace) -> Scored:
-    return joined([_crossed(fold, recipe, arguments) for fold in folds_of(_learned(arguments))])
 
 
 def held(scored: Scored, head: str) -> dict[str, Any]:
@@ -188,11 +184,10 @@ def held(scored: Scored, head: str) -> dict[str, Any]:
                     auc, labels[each], raw["clean"][each], clusters=names[each].tolist()
                 ).to_dict()
     sources = {}
+    # On one scale, so that a threshold can be carried from fold to fold.
+    level = scored.levels(head)
     for fold in sorted(set(scored.folds)):
         others = (folds != fold) & (labels == 0)
-        # On the scale of each fold's own network, so that thresholds can be carried over.
-        scale = {name: scored.scale[name][head] for name in set(scored.folds)}
-        level = np.array([(x - scale[f][0]) / scale[f][1] for x, f in zip(raw["clean"], scored.folds, strict=True)])
         threshold = threshold_at_fpr(level[others], FPR)
         for source in sorted(set(generators[(folds == fold) & (labels == 0)].tolist())):
             part = level[(generators == source) & (folds == fold) & (labels == 0)]
@@ -206,7 +201,7 @@ def told(crossed: Mapping[str, Any]) -> str:
     for fold, part in crossed["families"].items():
         clean, jpeg = part["clean"], part["jpeg75"]
         cells = [_cell(clean["auc"]), _cell(jpeg["auc"]), _cell(clean["tpr_at_fpr_5"]), clean["auc"]["n"]]
-        lines.append("| " + " | ".join(map(str, [fold, *cells])) + " |")
+        lines.append(line([fold, *map(str, cells)]))
         lines += [
             f"| {fold}: {name} | {_cell(cell)} | | | {cell['n']} |" for name, cell in part.get("generators", {}).items()
         ]
@@ -226,7 +221,7 @@ def _cell(interval: Mapping[str, Any]) -> str:
     return "–" if None in bounds else "{:.3f} ({:.3f}–{:.3f})".format(*bounds)
 
 
-def _measured(arguments: argparse.Namespace, folder: Path, crossed: Mapping[str, Any]) -> None:
+def _measured(arguments: argparse.Namespace, folder: Path, rows: Sequence[Sample], crossed: Mapping[str, Any]) -> None:
     """Open the test rows, write the card and install the bundle."""
     samples = manifest.read(arguments.data, check=False)
     console = Console(stderr=True)
@@ -236,13 +231,13 @@ def _measured(arguments: argparse.Namespace, folder: Path, crossed: Mapping[str,
         "unseen": [sample for sample in tests if sample.groups.get("unseen") == "1"],
     }
     detector = assay.load(folder)
-    measured = {name: _measure(detector, rows, samples, console) for name, rows in groups.items()}
+    measured = {name: _measure(detector, part, samples, console) for name, part in groups.items()}
     card = detector.card
     bundle.amend(
         folder,
         description=_description(measured["seen"][0], measured["unseen"][0]),
         limits=LIMITS,
-        data=card.data | {"summary": _summary(_learned(arguments)), "manifest_sha256": _sha256(arguments.data)},
+        data=card.data | {"summary": _summary(rows), "manifest_sha256": _sha256(arguments.data)},
         figures={
             "headline": _headline(measured),
             "signs": card.figures["signs"],

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,13 @@ class Scored:
         """One raw score a row, (rows,); NaN where the view does not apply."""
         return np.array([pool(raw, how) if len(raw) else np.nan for raw in self.raws[condition][head]])
 
+    def levels(self, head: str, how: Pool = "mean", condition: str = "clean") -> Floats:
+        """Scores as `pooled` gives them, of all folds' networks on one scale: less the mean of that network's scores of
+        the tuning rows, over their deviation."""
+        scale = np.array([self.scale[fold][head] for fold in self.folds])
+        levels: Floats = (self.pooled(head, how, condition) - scale[:, 0]) / scale[:, 1]
+        return levels
+
     def save(self, file: Path) -> None:
         """Write the scores, not the rows, to an npz file that appears whole or not at all."""
         arrays: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.int64]] = {}
@@ -82,12 +89,12 @@ class Scored:
             for head, raws in heads.items():
                 arrays[f"{condition}/{head}/raw"] = np.concatenate([*raws, np.empty(0)])
                 arrays[f"{condition}/{head}/count"] = np.array([len(raw) for raw in raws], np.int64)
-        facts: dict[str, Any] = {
-            "places": [s.place for s in self.samples],
+        facts = {
+            "places": [sample.place for sample in self.samples],
             "folds": list(self.folds),
             "steps": dict(self.steps),
+            "scale": {fold: dict(heads) for fold, heads in self.scale.items()},
         }
-        facts["scale"] = {fold: dict(heads) for fold, heads in self.scale.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
         with part.open("wb") as out:
@@ -148,9 +155,7 @@ def on_scale(scored: Scored, how: Pool = "mean", *, most: int = 60) -> LeftOut:
         raws = {}
         for head, mine in tuned.items():
             mean, deviation = float(np.nanmean(mine)), float(np.nanstd(mine))
-            pooled = scored.pooled(head, how)
-            before = np.array([scored.scale[fold][head] for fold in scored.folds])
-            raws[head] = ((pooled - before[:, 0]) / before[:, 1] * deviation + mean)[rows]
+            raws[head] = (scored.levels(head, how) * deviation + mean)[rows]
         truth = scored.labels[rows]
         told = {
             "on": "rows of folds that networks of the same recipe were trained without",

@@ -10,7 +10,8 @@ read.
 Each trial of a rung trains every arm for the same processor time of one core, on the rows outside a fold, and scores
 the rows of the fold, as they are and after JPEG 75. Arms that are not among the best of a rung do not come into the
 next (successive halving; Jamieson and Talwalkar, AISTATS 2016). What decides is the mean over folds and over both
-conditions of the AUC of left-out fakes against left-out reals.
+conditions of the AUC of left-out fakes against left-out reals. Beside it stands what the files' facts and thumbnails
+tell of the same rows (bench/facts.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+import facts
+from assay import load
 from assay.data import manifest
 from assay.data.table import Table
 from assay.image.alter import T
@@ -42,6 +45,8 @@ from assay.image.view import View
 from assay.judge.rule import Floats, Pool
 from assay.learn import tiles
 from assay.learn.crossfit import FOLD, PSEUDO, Scored, drawn, folds_of, joined, kind_of, left_out
+from assay.learn.distill import TAUGHT as TAUGHT_ROWS
+from assay.learn.distill import taught
 from assay.learn.recipe import (
     MLP,
     Backbone,
@@ -56,10 +61,12 @@ from assay.learn.recipe import (
     SupCon,
     find,
 )
+from assay.learn.train import train
 from assay.measure.block import line
 from assay.measure.robustness import conditions
 from assay.metrics import auc
 from assay.recipes.dfcon25 import SMALL, THIN
+from assay.recipes.distilled import TAUGHT
 from assay.studies import budget
 from assay.types import Label, Sample
 
@@ -75,6 +82,7 @@ class Arm:
         pseudo: kinds of pseudo-fakes that it learns from.
         generated: whether it learns from generated pictures too.
         trained: it has a network that is trained, and a stage that trains it.
+        teacher: the arm whose detector says what this one's network is trained towards; both without the fold.
         adapted: embeddings of the judged rows are brought to the mean and the deviation of those that were learned
             from, without looking at labels.
     """
@@ -85,6 +93,7 @@ class Arm:
     pseudo: tuple[str, ...] = ()
     generated: bool = True
     trained: bool = False
+    teacher: str = ""
     adapted: bool = False
 
     def recipe(self) -> Recipe:
@@ -120,6 +129,7 @@ _NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
 _EVERY: dict[str, Any] = {"fit__drawing": "weighted", "fit__records": 20_000}
 _TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
 _OTHERS = _BASE.stream("texture").heads[1:]
+_WEAK: dict[str, Any] = {"texture__heads": (Linear(C=0.03, standardised=True), *_OTHERS)}
 
 
 def _view(size: int, across: int) -> View:
@@ -164,7 +174,7 @@ ARMS: Mapping[str, Arm] = {
     "large-crops": Arm("crops", "up to 4 crops of 256 px", {"texture__view": _view(256, across=2)}),
     "perceptron": Arm("head", "a perceptron", {"texture__heads": (MLP(hidden=(64,)), *_OTHERS)}),
     "strong-penalty": Arm("head", "a regression with C .0003", {"texture__heads": (_regression(0.0003), *_OTHERS)}),
-    "weak-penalty": Arm("head", "a regression with C .03", {"texture__heads": (_regression(0.03), *_OTHERS)}),
+    "weak-penalty": Arm("head", "a regression with C .03", _WEAK),
     "not-standardised": Arm("head", "CoDE's regression as released", {"texture__heads": (Linear(), *_OTHERS)}),
     "degrade": Arm("degradation", "drift's engine in place of T", _NO_T | {f"{_SHOWN}augment": Degrade()}),
     "plain": Arm("degradation", "herd's rotations and flips in place of T", _NO_T | {f"{_SHOWN}augment": "plain"}),
@@ -173,6 +183,10 @@ ARMS: Mapping[str, Arm] = {
     "every-picture": Arm("drawing", "every picture, weighed as it would be drawn", _EVERY),
     "every-picture-alike": Arm(
         "drawing", "every picture, each weighing the same in its class", _EVERY | {f"{_SHOWN}source_power": 1.0}
+    ),
+    "every-picture-weak": Arm("drawing", "every picture, weighed, and C .03", _EVERY | _WEAK),
+    "every-picture-no-moments": Arm(
+        "drawing", "every picture, weighed, without moments", _EVERY | {"texture__backbone__fields": {"moments": False}}
     ),
     "sources-alike": Arm("drawing", "sources drawn alike, whatever their size", {f"{_SHOWN}source_power": 0.0}),
     "pictures-alike": Arm("drawing", "pictures drawn alike", {f"{_SHOWN}source_power": 1.0}),
@@ -203,6 +217,13 @@ ARMS: Mapping[str, Arm] = {
     "supcon": _loss("SupCon, two views", SupCon(projection=(64,)), descend__pairs=24),
     "code": _loss("CoDE's contrastive loss", InfoNCE(), descend__pairs=12),
     "code+bce": _loss("CoDE's loss and cross-entropy", InfoNCE(bce=1.0), descend__pairs=12),
+    "student": dataclasses.replace(
+        _loss(
+            "PatchCNN taught by every-picture, a tenth by labels", CrossEntropy(views=1, teacher=TAUGHT),
+            fit__teacher=TAUGHT, texture__heads=(_regression(0.003),),
+        ),
+        about="distillation", teacher="every-picture",
+    ),
 }  # fmt: skip
 """The first ones change the base; those of "network" and "loss" train a network, the latter PatchCNN."""
 
@@ -235,6 +256,8 @@ CONDITIONS = ("clean", "jpeg75")
 """Under which arms are compared."""
 SCALES = ("half",)
 """Under which they are scored besides, for the question whether two sizes are better than one."""
+POWERS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""How strongly attention over crops may go by how sure a crop is; chosen on the folds that are not scored."""
 HEADS = {"linear": "texture", "nearest": "texture-nearest", "one-class": "texture-one_class"}
 POOLS: tuple[Pool, ...] = ("mean", "median", "top", "max")
 JUDGED = 30
@@ -305,6 +328,12 @@ def learned(rows: Sequence[Sample], arm: Arm) -> list[Sample]:
     return chosen
 
 
+def _chosen(rows: Sequence[Sample], folds: Sequence[str]) -> list[Sample]:
+    """The rows of folds that are judged, as they came."""
+    mine = [sample for sample in rows if not kind_of(sample) and sample.groups.get(FOLD) in folds]
+    return drawn(mine, JUDGED, seed=1)
+
+
 def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
     """The rows of folds that are judged, none a pseudo-fake: at most 512 px from the middle of each picture, cut once
     and kept without loss, so that a trial need not decode photographs."""
@@ -313,9 +342,8 @@ def _judged(folds: str, arguments: argparse.Namespace) -> list[Sample]:
 
 @functools.cache
 def _cut_rows(file: Path, most: int, out: Path, folds: str) -> list[Sample]:
-    rows = [sample for sample in _drawn_rows(file, most) if not kind_of(sample)]
     found = []
-    for sample in drawn([s for s in rows if s.groups.get(FOLD) in folds.split("+")], JUDGED, seed=1):
+    for sample in _chosen(_drawn_rows(file, most), folds.split("+")):
         name = hashlib.sha256(sample.place.encode()).hexdigest()[:16]
         place = out / "judged" / f"{name}.png"
         if not place.exists():
@@ -332,7 +360,10 @@ def _cut_rows(file: Path, most: int, out: Path, folds: str) -> list[Sample]:
 
 def _work(job: Job, arguments: argparse.Namespace) -> None:
     arm, cache = ARMS[job.arm], arguments.out / "tiles"
-    rows, recipe = learned(_rows(arguments), arm), arm.recipe()
+    recipe = arm.recipe()
+    rows: Iterable[Sample] = learned(_rows(arguments), arm)
+    if arm.teacher:
+        rows = _taught(job, rows, arguments)
     if budget.descents(recipe):
         # Written down before it begins, so that a run that was killed goes on to the same end.
         note = job.folder(arguments.out) / "steps"
@@ -345,6 +376,16 @@ def _work(job: Job, arguments: argparse.Namespace) -> None:
         recipe, rows, _judged(job.fold, arguments), job.fold.split("+"), job.folder(arguments.out), seed=job.seed,
         conditions=conditions((*CONDITIONS, *SCALES)), cache=cache, adapted=arm.adapted,
     )  # fmt: skip
+
+
+def _taught(job: Job, rows: Iterable[Sample], arguments: argparse.Namespace) -> Table:
+    """The rows outside the fold, with what a detector made of them says of each: the arm's teacher."""
+    cache, folder = arguments.out / "tiles", job.folder(arguments.out) / "teacher"
+    table = Table.of(rows)
+    outside = table[~np.isin(table.column(FOLD), job.fold.split("+"))]
+    recipe = ARMS[ARMS[job.arm].teacher].recipe()
+    teacher = train(recipe, outside, folder, seed=job.seed, workers=0, cache=cache)
+    return taught(outside, load(teacher), folder / TAUGHT_ROWS, workers=1)
 
 
 def _climb(rung: str, arguments: argparse.Namespace) -> None:
@@ -454,10 +495,15 @@ def _report(arguments: argparse.Namespace) -> str:
             lead = _lead(scored[0], base[0]) if base and name != "base" else "–"
             cells = [name, ARMS[name].what, len(scored), steps or "–", f"{_mean(map(merit, scored)):.3f}", lead, *each]
             lines.append(_row(*cells))
+        beside = facts.by_fold(
+            _rows(arguments), _chosen(_rows(arguments), folds), arguments.out / f"controls-{rung}.json"
+        )
+        lines += ["", "Without looking for a trace, on the same rows:", "", *facts.told(beside)]
         lines += ["", "Decision rules, of the base:", "", *_head("rule", "AUC")]
         rules = {f"head {head}": [merit(one, head) for one in base or ()] for head in HEADS}
         rules |= {f"crops by {pool}": [merit(one, pool=pool) for one in base or ()] for pool in POOLS}
         rules["crops by how sure"] = [_merit_of(one, _sure(one)) for one in base or ()]
+        rules["crops by attention"] = [_merit_of(one, _attention(one)) for one in base or ()]
         rules["full and half size"] = [_merit_of(one, _two_sizes(one)) for one in base or ()]
         lines += [_row(rule, f"{_mean(values):.3f}") for rule, values in rules.items() if values]
         best = [name for name in ranked if not ARMS[name].adapted][:4]
@@ -488,25 +534,39 @@ def _levels(scored: Scored, condition: str) -> Floats:
     return scored.levels(HEADS["linear"], condition=condition)
 
 
-def _merit_of(scored: Scored, levels: Mapping[str, Floats]) -> float:
-    """`merit` of scores that were made of others, by condition."""
+def _merit_of(scored: Scored, levels: Mapping[str, Floats], among: npt.NDArray[np.bool_] | None = None) -> float:
+    """`merit` of scores that were made of others, by condition; of some of the rows, where they are named."""
     labels, folds = scored.labels, np.array(scored.folds)
+    inside = np.ones(len(folds), dtype=bool) if among is None else among
     return _mean(
         auc(labels[mine], of[mine])
         for of in levels.values()
         for fold in sorted(set(scored.folds))
-        if (mine := folds == fold).any()
+        if (mine := inside & (folds == fold)).any()
     )
 
 
-def _sure(scored: Scored) -> dict[str, Floats]:
-    """Crops weighed by e to the power of how far their score lies from the middle: attention without parameters."""
+def _sure(scored: Scored, power: float = 1.0) -> dict[str, Floats]:
+    """Crops weighed by e to the power of how far their score lies from the middle: attention with one parameter."""
     found = {}
     for name in CONDITIONS:
         scale = [scored.scale[fold][HEADS["linear"]] for fold in scored.folds]
         rows = zip(scored.raws[name][HEADS["linear"]], scale, strict=True)
         levels = [(raw - mean) / deviation for raw, (mean, deviation) in rows]
-        found[name] = np.array([np.average(level, weights=np.exp(np.abs(level))) for level in levels])
+        found[name] = np.array([np.average(level, weights=np.exp(power * np.abs(level))) for level in levels])
+    return found
+
+
+def _attention(scored: Scored) -> dict[str, Floats]:
+    """The same, with the power that does best on the other folds."""
+    by_power = {power: _sure(scored, power) for power in POWERS}
+    folds = np.array(scored.folds)
+    found = {name: np.empty(len(folds)) for name in CONDITIONS}
+    for fold in sorted(set(scored.folds)):
+        mine = folds == fold
+        best = max(POWERS, key=lambda power: _merit_of(scored, by_power[power], ~mine))
+        for name in CONDITIONS:
+            found[name][mine] = by_power[best][name][mine]
     return found
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from rich.console import Console
 
 import assay
+import facts
 import pseudo
 from assay.data import manifest
 from assay.judge import bundle
@@ -44,6 +45,7 @@ from assay.measure.report import markdown
 from assay.measure.robustness import conditions, robustness
 from assay.metrics import auc, bootstrap, threshold_at_fpr, tpr_at_fpr, wilson
 from assay.types import Label, Sample
+from facts import cell
 
 KINDS: tuple[str, ...] = ()
 """Kinds of pseudo-fakes that it learns from (`assay.learn.crossfit.PSEUDO`): none, since all did harm
@@ -109,6 +111,7 @@ def main() -> None:
         print(f"made in {(time.monotonic() - began) / 60:.0f} minutes", file=sys.stderr)
     folder = arguments.out / "run" / "bundle"
     crossed = held(scored, recipe.streams[0].name)
+    crossed["controls"] = facts.by_fold(rows, scored.samples, arguments.out / "controls.json")
     bundle.amend(folder, figures=dict(bundle.read(folder).card.figures) | {"left_out": crossed})
     print(told(crossed))
     if not arguments.trial:
@@ -200,25 +203,22 @@ def told(crossed: Mapping[str, Any]) -> str:
     lines = ["| left out | AUC | after JPEG 75 | fakes found at 5 % FPR | n |", "|---|---|---|---|---|"]
     for fold, part in crossed["families"].items():
         clean, jpeg = part["clean"], part["jpeg75"]
-        cells = [_cell(clean["auc"]), _cell(jpeg["auc"]), _cell(clean["tpr_at_fpr_5"]), clean["auc"]["n"]]
+        cells = [cell(clean["auc"]), cell(jpeg["auc"]), cell(clean["tpr_at_fpr_5"]), clean["auc"]["n"]]
         lines.append(line([fold, *map(str, cells)]))
         lines += [
-            f"| {fold}: {name} | {_cell(cell)} | | | {cell['n']} |" for name, cell in part.get("generators", {}).items()
+            f"| {fold}: {name} | {cell(found)} | | | {found['n']} |"
+            for name, found in part.get("generators", {}).items()
         ]
     for under in CROSSED:
         values = [part[under]["auc"]["value"] for part in crossed["families"].values()]
         lines.append(f"\nAUC of families, {under}: mean {np.mean(values):.3f}, worst {min(values):.3f}")
-    rates = {name: cell["value"] for name, cell in crossed["real_sources"].items()}
+    lines += ["", "Without looking for a trace, on the same rows:", "", *facts.told(crossed["controls"])]
+    rates = {name: found["value"] for name, found in crossed["real_sources"].items()}
     worst = max(rates, key=lambda name: rates[name])
     mean = np.mean(list(rates.values()))
-    lines.append(f"Left-out real sources called fake: mean {mean:.3f}, worst {rates[worst]:.3f} ({worst})")
-    lines += [f"- {name}: {_cell(cell)}, n {cell['n']}" for name, cell in crossed["real_sources"].items()]
+    lines.append(f"\nLeft-out real sources called fake: mean {mean:.3f}, worst {rates[worst]:.3f} ({worst})")
+    lines += [f"- {name}: {cell(found)}, n {found['n']}" for name, found in crossed["real_sources"].items()]
     return "\n".join(lines)
-
-
-def _cell(interval: Mapping[str, Any]) -> str:
-    bounds = [interval[key] for key in ("value", "low", "high")]
-    return "–" if None in bounds else "{:.3f} ({:.3f}–{:.3f})".format(*bounds)
 
 
 def _measured(arguments: argparse.Namespace, folder: Path, rows: Sequence[Sample], crossed: Mapping[str, Any]) -> None:

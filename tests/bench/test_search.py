@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from assay.learn.crossfit import Scored
 from assay.types import Label, Sample
@@ -124,7 +125,56 @@ def test_thresholds_come_from_the_other_folds(scored: Scored) -> None:
     found = ship.held(dataclasses.replace(scored, raws=scored.raws | {"clean": clean}), "texture")
     rates = {name: cell["value"] for name, cell in found["real_sources"].items()}
     assert rates == {"cam a one": 1.0, "cam b one": 0.0, "cam a two": 0.0, "cam b two": 0.0}
-    assert "worst 1.000 (cam a one)" in ship.told(found)
+    none = {"value": 0.5, "low": None, "high": None, "n": 2}
+    controls = {fold: {"metadata": none, "thumbnail": none | {"low": 0.4, "high": 0.6}} for fold in ("one", "two")}
+    told = ship.told(found | {"controls": controls})
+    assert "worst 1.000 (cam a one)" in told
+    assert "| facts of the file | – | – |" in told
+    assert "| a thumbnail of 16 px | 0.500 (0.400–0.600) | 0.500 (0.400–0.600) |" in told
+
+
+def test_attention_is_as_strong_as_does_best_on_the_other_folds(search: ModuleType, scored: Scored) -> None:
+    # In fold one a fake is found by its surest crop alone; in fold two the surest crop misleads.
+    real, fake = np.array([0.3, 0.3]), np.array([1.5, -1.2])
+    raws = [real, real, fake, fake]
+    real, fake = np.array([-0.1, 1.5, -0.9]), np.array([0.5, 0.5])
+    raws += [real, real, fake, fake]
+    conditions = {name: {head: tuple(raws) for head in HEADS} for name in ("clean", "jpeg75", "half")}
+    flat = {fold: dict.fromkeys(HEADS, (0.0, 1.0)) for fold in ("one", "two")}
+    made = dataclasses.replace(scored, raws=conditions, scale=flat)
+    one, two = np.array(made.folds) == "one", np.array(made.folds) == "two"
+
+    def best(among: Any) -> float:
+        return float(max(search.POWERS, key=lambda power: search._merit_of(made, search._sure(made, power), among)))
+
+    assert best(one) != best(two)
+    found = search._attention(made)["clean"]
+    assert found[one] == pytest.approx(search._sure(made, best(two))["clean"][one])
+    assert found[two] == pytest.approx(search._sure(made, best(one))["clean"][two])
+
+
+def test_controls_are_fitted_outside_the_fold_that_they_are_told_of(beside: None, tmp_path: Path) -> None:
+    facts = loaded("facts")
+    random, rows = np.random.default_rng(0), []
+    for number in range(96):
+        label, fold = Label(number % 2), ("one", "two")[number // 2 % 2]
+        # Fakes are blue in fold two; in fold one it is the reals.
+        blue = (label is Label.FAKE) == (fold == "two")
+        pixels = random.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        pixels[..., 2] += 150 * blue
+        place = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(place)
+        name = f"{'gen' if label else 'cam'} {fold} {number % 3}"
+        rows.append(dataclasses.replace(row(number, label, name, fold), place=str(place)))
+    kept = tmp_path / "kept.json"
+    found = facts.by_fold(rows, rows, kept)
+    assert found["one"]["thumbnail"]["value"] < 0.05
+    assert found["two"]["thumbnail"]["value"] < 0.05
+    assert found["one"]["thumbnail"]["n"] == 48
+    for sample in rows:
+        Path(sample.place).unlink()
+    assert facts.by_fold(rows, rows, kept) == found
+    assert facts.by_fold(rows, rows[:50], kept)["one"]["thumbnail"]["n"] == 0
 
 
 def test_a_generator_has_a_family() -> None:

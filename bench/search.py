@@ -55,6 +55,8 @@ from assay.learn.recipe import (
     Descend,
     InfoNCE,
     Linear,
+    Nearest,
+    OneClass,
     Optimiser,
     Recipe,
     Shown,
@@ -123,7 +125,10 @@ def _descending(recipe: Recipe) -> Recipe:
     return recipe.set(stages=(stage, fitting.model_copy(update={"shown": Shown()}), recipe.calibrate()))
 
 
-_BASE = find("texture").set(fit__drawing="balanced", fit__records=2000)
+_BASE = find("texture").set(
+    texture__heads=(Linear(C=0.003, standardised=True), Nearest(most=4000), OneClass(most=2000)),
+    fit__drawing="balanced", fit__records=2000,
+)  # fmt: skip
 _SHOWN = "fit__shown__"
 _NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
 _EVERY: dict[str, Any] = {"fit__drawing": "weighted", "fit__records": 20_000}

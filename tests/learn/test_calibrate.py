@@ -257,7 +257,7 @@ def test_each_rule_has_a_threshold_that_was_chosen_on_its_own_votes(name: str) -
 @pytest.mark.parametrize("rule", METHODS)
 def test_the_rate_that_a_vote_comes_to_stands_beside_the_one_asked_for(rule: vote.Method) -> None:
     judge, _, _ = voted(rule, fpr=0.08)
-    reached = f"{judge.ensemble.errors.false_fake:.1%} of the real tuning rows were called fake, where 8.0% was asked"
+    reached = f"{judge.ensemble.errors.false_fake:.1%} of the reals among them were called fake, where 8.0% was asked"
     assert (reached in judge.ensemble.notes) is (rule != "mean")
 
 

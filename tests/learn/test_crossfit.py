@@ -134,6 +134,7 @@ def test_training_chooses_its_threshold_on_what_networks_had_not_met(
     assert detector.card.training["calibrated"]["folds"] == ["one", "two"]
     real = int((joined(list(scored.values())).labels == 0).sum())
     assert detector.rules.ensemble.rows.real == real
+    assert "pictures like the rows from sources and generators that were left out" in detector.rules.ensemble.notes
 
 
 def test_rows_are_drawn_by_source_whatever_else_there_is(samples: list[Sample]) -> None:

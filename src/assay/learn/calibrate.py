@@ -140,8 +140,9 @@ def calibrate(
     *,
     voters: Collection[str] = (),
     alternatives: Mapping[HeadKind, Collection[str]] | None = None,
+    chosen_on: str = "tuning rows",
 ) -> Judge:
-    """The judge of a bundle, every number of it from tuning rows.
+    """The judge of a bundle, every number of it from rows that no weight was fitted to.
 
     Args:
         raws: raw scores of each stream, (rows,), NaN where a stream does not apply to a row.
@@ -150,6 +151,7 @@ def calibrate(
         stage: the false-positive rate and the share to decide.
         voters: the streams that vote; empty: all.
         alternatives: by kind of head, the streams that vote where that head is asked for instead.
+        chosen_on: what the rows are called in the rule's notes, after "of" and "like the".
 
     Raises:
         ManifestError: a stream applies to no real or to no fake.
@@ -175,7 +177,7 @@ def calibrate(
             weights = reliability(mine, labels)
         elif method == "tenths":
             weights = {name: stage.weights[name] for name in names if name in stage.weights}
-        return _together(method, rules, mine, labels, stage, weights)
+        return _together(method, rules, mine, labels, stage, weights, chosen_on)
 
     voting = tuple(voters) or tuple(rules)
     ways: dict[str, EnsembleRule] = {}
@@ -230,6 +232,7 @@ def _together(
     labels: Labels,
     stage: Calibrate,
     weights: dict[str, float],
+    chosen_on: str,
 ) -> EnsembleRule:
     """The rule of streams that vote together, from their scores, each (rows,)."""
     # A stream that judges alone where there are several is held to its own threshold, so such rows say nothing here.
@@ -254,11 +257,11 @@ def _together(
     notes = (
         f"class-conditional split conformal: a real is called fake with probability at most {stage.fpr:g}, "
         f"a fake is called real with probability at most {choice.beta:g}, the least rate at which "
-        f"{stage.decided:.0%} of tuning rows get a verdict; both hold for pictures like the tuning rows"
+        f"{stage.decided:.0%} of {chosen_on} get a verdict; both hold for pictures like the {chosen_on}"
     )
     if slope is not None or method == "tenths":
         notes += (
-            f". A vote takes few values: {choice.errors.false_fake:.1%} of the real tuning rows were called fake, "
+            f". A vote takes few values: {choice.errors.false_fake:.1%} of the reals among them were called fake, "
             f"where {stage.fpr:.1%} was asked for"
         )
     chosen = {"threshold": choice.threshold, "doubt_low": choice.doubt_low, "errors": choice.errors, "notes": notes}

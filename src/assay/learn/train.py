@@ -94,6 +94,8 @@ class Met:
 LeftOut = Callable[[Mapping[str, npt.NDArray[np.float64]], npt.NDArray[np.int64]], Met]
 """From the raw scores of the tuning rows, by stream and head, and their labels."""
 
+LEFT_OUT_ROWS = "rows from sources and generators that were left out of training"
+
 TOGETHER = "together"
 """Under which a card has the signs of all streams together."""
 
@@ -274,6 +276,7 @@ def train(
         calibration,
         voters=defaults if several else (),
         alternatives={kind: alike for kind, alike in kinds.items() if several and alike != defaults},
+        chosen_on="tuning rows" if met is None else LEFT_OUT_ROWS,
     )
     signs: dict[str, list[Check]] = {}
     scores: dict[str, npt.NDArray[np.float64]] = {}

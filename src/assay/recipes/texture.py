@@ -6,7 +6,8 @@ Claims: nothing; what it reached is in docs/search.md and on the card of the bun
 Learns: real pictures and generated ones.
 Expects: nothing published.
 Departs: it is no published method. Its parts are those of the four systems and of the papers that the modules name;
-    which of them it has was found by `bench/search.py`.
+    which of them it has was found by `bench/search.py`. It decides on 40 % of pictures like those it had not met, not
+    on 70 % as the other recipes do: there one fake in two would be called real.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from assay.learn.recipe import (
     Crops,
     Fit,
     Linear,
-    Nearest,
-    OneClass,
     Recipe,
     Shown,
     Stream,
@@ -36,7 +35,7 @@ RECIPE = Recipe(
             name="texture",
             view=View(size=192, layout="grid", across=2),
             backbone=Backbone(name="cooccurrence"),
-            heads=(Linear(C=0.003, standardised=True), Nearest(most=4000), OneClass(most=2000)),
+            heads=(Linear(C=0.003, standardised=True),),
         ),
     ),
     stages=(
@@ -54,7 +53,7 @@ RECIPE = Recipe(
                 tiles=Tiles(side=320, each=2, reduce_above=640),
             ),
         ),
-        Calibrate(fpr=0.05, decided=0.70),
+        Calibrate(fpr=0.05, decided=0.40),
     ),
 )
 

@@ -103,6 +103,23 @@ def test_moments_follow_the_strength_of_noise_at_each_scale() -> None:
     assert (second - first)[roots].numpy() == pytest.approx(np.log(4), abs=0.15)
 
 
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (70, 100)])
+def test_what_is_counted_is_told_apart_by_cells_of_32_px(height: int, width: int) -> None:
+    calm = np.full((height, width, 3), 120, np.uint8)
+    noisy = calm.copy()
+    noisy[40:58, 72:90] = np.random.default_rng(0).integers(0, 256, (18, 18, 3))
+    trunk = build(Backbone(name="cooccurrence"), SIDE)
+    calm_map, noisy_map = (trunk.features(torch.from_numpy(View(size=SIDE).tensor(one[None]))) for one in (calm, noisy))
+    assert noisy_map.shape == (1, 881, -(-height // 32), -(-width // 32))
+    # Runs, and the moments at full size; at an eighth a residual reaches 8 px into the next cell.
+    changed = (noisy_map - calm_map)[0, : 845 + 9].abs()
+    assert (changed[:, 1, 2] > 1e-6).sum() > 100
+    changed[:, 1, 2] = 0
+    assert float(changed.max()) < 1e-6
+    # The shares of a view are the sum over its cells.
+    assert noisy_map[0, :845].reshape(5, 169, -1).sum((1, 2)).numpy() == pytest.approx(np.ones(5), abs=1e-4)
+
+
 def test_it_looks_at_pixels_alone() -> None:
     with pytest.raises(RecipeError, match=r"set backbone\.front to pixels"):
         build(Backbone(name="cooccurrence", front="residual"), SIDE)

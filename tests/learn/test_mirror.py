@@ -260,6 +260,12 @@ def refusal(make: Callable[[], object]) -> str:
     return str(caught.value)
 
 
+def test_a_network_that_counts_is_refused(tmp_path: Path) -> None:
+    for name, content in export(build(Backbone(name="cooccurrence"), 32), 32, "a", "fp16").items():
+        (tmp_path / name).write_bytes(content)
+    assert refusal(lambda: trunk(tmp_path, "a")) == "a.judge.onnx counts, so that nothing of it has a gradient"
+
+
 @pytest.mark.parametrize("name", ["majority", "modified_majority"])
 def test_a_vote_that_counts_is_refused(voters: Path, name: str) -> None:
     read = bundle.read(voters)

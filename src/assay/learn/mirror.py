@@ -36,6 +36,9 @@ from assay.judge.vote import HALF, Method
 VOTES: tuple[Method, ...] = ("mean", "plain_mean")
 """The votes that have a gradient; the others count."""
 
+COUNTING = ("ScatterElements", "ScatterND")
+"""What a graph counts by. Whole numbers go in, so that no gradient comes out; one of the rest alone would mislead."""
+
 _EDGE = 1e-15
 """A vote's P(fake) so near to 0 or 1 has the log-odds of this one: float64 ends soon after."""
 
@@ -53,7 +56,7 @@ class Mirror(nn.Module):
         streams: names of the streams that judge.
 
     Raises:
-        AssayError: kind "no_gradient": a head, a view or the vote has none here; the message says which.
+        AssayError: kind "no_gradient": a trunk, a head, a view or the vote has none here; the message says which.
         BundleError: kind "unknown": it has no such head or rule; "invalid": a graph makes no torch module.
         MissingExtra: onnx2pytorch is not installed.
     """
@@ -171,6 +174,7 @@ def trunk(folder: str | os.PathLike[str], stem: str) -> nn.Module:
         stem: the trunk.
 
     Raises:
+        AssayError: kind "no_gradient": it counts.
         BundleError: kind "invalid": the graph can't be read, or torch has no layer for a part of it.
         MissingExtra: onnx2pytorch is not installed.
     """
@@ -182,8 +186,12 @@ def trunk(folder: str | os.PathLike[str], stem: str) -> nn.Module:
     # The two libraries' errors share no root but Exception.
     try:
         model = onnx.load(graph)
+        if any(node.op_type in COUNTING for node in model.graph.node):
+            raise AssayError(f"{graph.name} counts, so that nothing of it has a gradient", kind="no_gradient")
         _fold(model)
         made = Converted(onnx2pytorch.ConvertModel(model))
+    except AssayError:
+        raise
     except Exception as error:
         raise BundleError(f"{graph.name} can't be made a torch module: {error}", kind="invalid") from error
     return made.requires_grad_(False).eval()

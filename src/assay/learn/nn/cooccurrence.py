@@ -16,7 +16,12 @@ _LEVELS = 5
 
 _SQUARE = [[-1.0, 2.0, -1.0], [2.0, -4.0, 2.0], [-1.0, 2.0, -1.0]]
 
+_CELL = 32
+"""Side of a cell in px: the finest place that an explanation can name. Halved by each scale of the moments, it stays
+whole."""
+
 _SCALES = 4
+_MOMENTS = 9 * _SCALES
 _LARGE = 4.0
 """Levels of 0-255 beyond which a residual of the moments counts as large."""
 
@@ -56,63 +61,81 @@ class CoOccurrence(nn.Module):
         self.colour, self.luma, self.moments = colour, luma, moments
         place = classes()
         self.kinds = int(place.max()) + 1
-        self.num_features = self.kinds * (4 * bool(colour) + bool(luma)) + 9 * _SCALES * moments
+        self.num_features = self.kinds * (4 * bool(colour) + bool(luma)) + _MOMENTS * moments
         self.register_buffer("classes", torch.from_numpy(place), persistent=False)
         # The picture arrives divided by its deviations, of samples in [0, 1].
         self.register_buffer("mix", torch.tensor(YCC) * 255 * torch.tensor(IMAGENET_STD), persistent=False)
         self.register_buffer("square", torch.tensor(_SQUARE)[None, None], persistent=False)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) to (n, num_features, 1, 1): what is counted, is counted over the whole view."""
+        """(n, 3, h, w) to (n, channels, ⌈h / 32⌉, ⌈w / 32⌉): what each cell of 32 px adds to the shares and means
+        of the whole view. A run belongs to the cell that its first residual lies in."""
         with torch.autocast(x.device.type, enabled=False):
             planes = torch.einsum("oi,nihw->nohw", self.mix, x.float())
+            cells = (-(-x.shape[2] // _CELL), -(-x.shape[3] // _CELL))
             found = []
             if self.colour:
                 for plane in planes[:, 1:].unbind(1):
-                    steps = [(turned[:, :, 1:] - turned[:, :, :-1]) / self.colour for turned in _both_ways(plane)]
-                    found.append(self._shares(steps))
-                    found.append(self._shares([step.transpose(1, 2) for step in steps]))
+                    across = (plane[:, :, 1:] - plane[:, :, :-1]) / self.colour
+                    down = (plane[:, 1:] - plane[:, :-1]) / self.colour
+                    found.append(self._shares(cells, along_rows=across, along_columns=down))
+                    found.append(self._shares(cells, along_rows=down, along_columns=across))
             if self.luma:
                 residual = functional.conv2d(planes[:, :1], self.square)[:, 0] / self.luma
-                found.append(self._shares(list(_both_ways(residual))))
+                found.append(self._shares(cells, along_rows=residual, along_columns=residual))
             if self.moments:
-                found.append(self._moments(planes))
-        return torch.cat(found, 1)[:, :, None, None]
+                found += self._moments(planes, cells)
+        return torch.cat(found, 1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
         """(n, num_features)."""
-        return features.mean(dim=(2, 3))
+        whole = features.sum(dim=(2, 3))
+        counted = self.num_features - _MOMENTS * self.moments
+        found = [torch.sqrt(whole[:, :counted])]
+        if self.moments:
+            square, size, large = whole[:, counted:].reshape(-1, _SCALES, 3, 3).unbind(2)
+            root = torch.sqrt(square) + 0.1
+            each = [torch.log(root), torch.log((size + 0.1) / root), torch.log(large + 0.01)]
+            found.append(torch.stack(each, 2).flatten(1))
+        return torch.cat(found, 1)
 
-    def _shares(self, residuals: list[Tensor]) -> Tensor:
-        """Square roots of the shares of runs along the last axis of residuals (n, h, w), all together: (n, kinds)."""
+    def _shares(self, cells: tuple[int, int], *, along_rows: Tensor, along_columns: Tensor) -> Tensor:
+        """Shares of runs of residuals (n, h, w) along rows of the one and columns of the other, all together:
+        (n, kinds, rows of cells, columns of cells)."""
+        number, kinds = cells[0] * cells[1], self.kinds
         # Not by len(): the number of views would be fixed when the network is exported.
-        counts = residuals[0].new_zeros(residuals[0].shape[0], self.kinds)
+        counts = along_rows.new_zeros(along_rows.shape[0], number * kinds)
         places = 0
-        for residual in residuals:
+        for residual, down in ((along_rows, False), (along_columns, True)):
             level = torch.clamp(torch.round(residual), -2, 2).long() + 2
+            level = level.transpose(1, 2) if down else level
             run = level[:, :, :-3]
             for step in range(1, 4):
                 run = run * _LEVELS + level[:, :, step : level.shape[2] - 3 + step]
-            kind = self.classes[run.flatten(1)]
+            line, start = (torch.arange(side, device=run.device) // _CELL for side in run.shape[1:])
+            cell = start * cells[1] + line[:, None] if down else line[:, None] * cells[1] + start
+            kind = (self.classes[run] + cell * kinds).flatten(1)
             counts = counts.scatter_add(1, kind, torch.ones_like(kind, dtype=counts.dtype))
             places += kind.shape[1]
-        return torch.sqrt(counts / places)
+        return (counts / places).reshape(-1, *cells, kinds).permute(0, 3, 1, 2)
 
-    def _moments(self, planes: Tensor) -> Tensor:
+    def _moments(self, planes: Tensor, cells: tuple[int, int]) -> list[Tensor]:
+        """Of each scale the mean square, the mean size and the share of large residuals: (n, 3, …) each, by cell."""
         found = []
         for scale in range(_SCALES):
             if scale:
                 planes = functional.avg_pool2d(planes, 2)
             each = planes.flatten(0, 1)[:, None]
-            residual = functional.conv2d(each, self.square).reshape(*planes.shape[:2], -1)
-            root, size = torch.sqrt(residual.square().mean(2)) + 0.1, residual.abs()
-            large = (size > _LARGE).to(size.dtype).mean(2)
-            found += [torch.log(root), torch.log((size.mean(2) + 0.1) / root), torch.log(large + 0.01)]
-        return torch.cat(found, 1)
-
-
-def _both_ways(plane: Tensor) -> tuple[Tensor, Tensor]:
-    return plane, plane.transpose(1, 2)
+            residual = functional.conv2d(each, self.square)
+            residual = residual.reshape(-1, 3, *residual.shape[2:])
+            size, side = residual.abs(), _CELL >> scale
+            height, width = residual.shape[2:]
+            # The first residual is that of the second sample.
+            margin = (1, cells[1] * side - width - 1, 1, cells[0] * side - height - 1)
+            for values in (residual.square(), size, (size > _LARGE).to(size.dtype)):
+                summed = functional.avg_pool2d(functional.pad(values, margin), side) * side**2
+                found.append(summed / (height * width))
+        return found
 
 
 def classes() -> npt.NDArray[np.int64]:

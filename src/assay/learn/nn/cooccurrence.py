@@ -48,7 +48,7 @@ class CoOccurrence(nn.Module):
         moments: whether the moments are there.
     """
 
-    classes: Tensor
+    members: Tensor
     mix: Tensor
     square: Tensor
 
@@ -59,10 +59,10 @@ class CoOccurrence(nn.Module):
         if not (colour or luma or moments):
             raise ValueError("cooccurrence has nothing to count; set colour, luma or moments")
         self.colour, self.luma, self.moments = colour, luma, moments
-        place = classes()
-        self.kinds = int(place.max()) + 1
+        members = _members()
+        self.kinds = len(members)
         self.num_features = self.kinds * (4 * bool(colour) + bool(luma)) + _MOMENTS * moments
-        self.register_buffer("classes", torch.from_numpy(place), persistent=False)
+        self.register_buffer("members", torch.from_numpy(members), persistent=False)
         # The picture arrives divided by its deviations, of samples in [0, 1].
         self.register_buffer("mix", torch.tensor(YCC) * 255 * torch.tensor(IMAGENET_STD), persistent=False)
         self.register_buffer("square", torch.tensor(_SQUARE)[None, None], persistent=False)
@@ -102,22 +102,26 @@ class CoOccurrence(nn.Module):
     def _shares(self, cells: tuple[int, int], *, along_rows: Tensor, along_columns: Tensor) -> Tensor:
         """Shares of runs of residuals (n, h, w) along rows of the one and columns of the other, all together:
         (n, kinds, rows of cells, columns of cells)."""
-        number, kinds = cells[0] * cells[1], self.kinds
+        number, runs = cells[0] * cells[1], _LEVELS**4
         # Not by len(): the number of views would be fixed when the network is exported.
-        counts = along_rows.new_zeros(along_rows.shape[0], number * kinds)
+        counts = along_rows.new_zeros(along_rows.shape[0], number * runs)
         places = 0
         for residual, down in ((along_rows, False), (along_columns, True)):
-            level = torch.clamp(torch.round(residual), -2, 2).long() + 2
+            # In floating point until the end: it holds such numbers, and machines do more of them at once.
+            level = torch.clamp(torch.round(residual), -2, 2) + 2
             level = level.transpose(1, 2) if down else level
             run = level[:, :, :-3]
             for step in range(1, 4):
                 run = run * _LEVELS + level[:, :, step : level.shape[2] - 3 + step]
-            line, start = (torch.arange(side, device=run.device) // _CELL for side in run.shape[1:])
-            cell = start * cells[1] + line[:, None] if down else line[:, None] * cells[1] + start
-            kind = (self.classes[run] + cell * kinds).flatten(1)
-            counts = counts.scatter_add(1, kind, torch.ones_like(kind, dtype=counts.dtype))
-            places += kind.shape[1]
-        return (counts / places).reshape(-1, *cells, kinds).permute(0, 3, 1, 2)
+            line, start = (torch.arange(side, device=run.device) // _CELL * runs for side in run.shape[1:])
+            # Added one after the other: their sum would be a constant as large as the view in the exported graph.
+            run = run + (line if down else line * cells[1])[:, None]
+            run = (run + (start * cells[1] if down else start)).long().flatten(1)
+            counts = counts.scatter_add(1, run, torch.ones_like(run, dtype=counts.dtype))
+            places += run.shape[1]
+        # A last column of nothing, for classes of fewer members than others.
+        counts = functional.pad(counts.reshape(-1, *cells, runs), (0, 1))
+        return counts[..., self.members].sum(-1).permute(0, 3, 1, 2) / places
 
     def _moments(self, planes: Tensor, cells: tuple[int, int]) -> list[Tensor]:
         """Of each scale the mean square, the mean size and the share of large residuals: (n, 3, …) each, by cell."""
@@ -147,3 +151,13 @@ def classes() -> npt.NDArray[np.int64]:
     least = np.minimum(np.minimum(runs, negative), np.minimum(mirrored, both)).ravel()
     _, place = np.unique(least, return_inverse=True)
     return np.asarray(place, np.int64).ravel()
+
+
+def _members() -> npt.NDArray[np.int64]:
+    """The runs of each class, (169, 4); 5⁴, which is none, where a class has fewer."""
+    place = classes()
+    found = np.full((place.max() + 1, 4), len(place))
+    for kind, row in enumerate(found):
+        (mine,) = np.nonzero(place == kind)
+        row[: len(mine)] = mine
+    return found

@@ -500,9 +500,9 @@ def _report(arguments: argparse.Namespace) -> str:
             lead = _lead(scored[0], base[0]) if base and name != "base" else "–"
             cells = [name, ARMS[name].what, len(scored), steps or "–", f"{_mean(map(merit, scored)):.3f}", lead, *each]
             lines.append(_row(*cells))
-        beside = facts.by_fold(
-            _rows(arguments), _chosen(_rows(arguments), folds), arguments.out / f"controls-{rung}.json"
-        )
+        # Rungs of the same folds judge the same rows.
+        kept = arguments.out / f"controls-{'-'.join(sorted(folds))}.json"
+        beside = facts.by_fold(_rows(arguments), _chosen(_rows(arguments), folds), kept)
         lines += ["", "Without looking for a trace, on the same rows:", "", *facts.told(beside)]
         lines += ["", "Decision rules, of the base:", "", *_head("rule", "AUC")]
         rules = {f"head {head}": [merit(one, head) for one in base or ()] for head in HEADS}

@@ -11,6 +11,7 @@ message that says what happened and what to do next.
     ├── OverlapError    an evaluation would test on rows that the detector was trained or tuned on
     ├── RecipeError     a recipe, or a value set on it, does not hold
     ├── OutputError     results cannot be written
+    ├── JobError        a job that a server was asked for is not there, or is another one
     └── MissingExtra    an optional dependency is not installed; the message names the extra
 """
 
@@ -83,9 +84,22 @@ class RecipeError(AssayError):
 
 
 class OutputError(AssayError):
-    """Results cannot be written. `kind`: output (the file is not fit for these results), disk (writing failed)."""
+    """Results cannot be written.
+
+    `kind`: output (the file is not fit for these results), disk (writing failed), busy (another process holds it for
+    long).
+    """
 
     kind = "output"
+
+
+class JobError(AssayError):
+    """A server cannot do this with a job.
+
+    `kind`: missing (whoever asks has no such job), conflict (the key of an earlier request came with another one).
+    """
+
+    kind = "missing"
 
 
 class MissingExtra(AssayError):

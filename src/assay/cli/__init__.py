@@ -13,7 +13,21 @@ from typing import Annotated
 import typer
 
 import assay
-from assay.cli import data, detectors, distill, embedding, evaluate, explain, importing, scan, study, train
+from assay.cli import (
+    data,
+    detectors,
+    distill,
+    embedding,
+    evaluate,
+    explain,
+    importing,
+    provenance,
+    report,
+    scan,
+    serve,
+    study,
+    train,
+)
 from assay.cli.shell import Verbs, examples
 
 app = typer.Typer(
@@ -51,7 +65,7 @@ def _assay(
 ) -> None: ...
 
 
-for _verb in (scan, explain, detectors, evaluate, embedding, train, distill, study):
+for _verb in (scan, explain, provenance, report, serve, detectors, evaluate, embedding, train, distill, study):
     _name = _verb.__name__.rpartition(".")[2]
     app.command(_name, epilog=examples(*_verb.EXAMPLES))(getattr(_verb, _name))
 # A word of Python's, so its function and module cannot be called so.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from assay import metrics
 from assay.data.table import FIELDS, field
 from assay.errors import InputError, ManifestError, OverlapError, unknown
-from assay.measure import fairness, resample
+from assay.measure import fairness, resample, shape
 from assay.measure.controls import Controls, Facts, Row, controls, look_at_all
 from assay.measure.fairness import Audit
 from assay.metrics import Floats, Interval, Labels
@@ -176,7 +176,8 @@ class Evaluation:
         metrics: see `figures`.
         groups: "generator" (each against all reals of the rows), "source" (of reals), and each column asked for.
         controls: None where they were not asked for.
-        judged: every row that was judged, in order, for further analysis. Not in `to_dict`.
+        judged: every row that was judged, in order, for further analysis. Not in `to_dict`, but for the "curves" that
+            `assay.measure.shape` draws from it.
         robustness: `metrics` under each named condition, where that was measured.
         fairness: how evenly the errors fall on the groups of each column asked for.
     """
@@ -220,6 +221,9 @@ class Evaluation:
             "fairness": {column: found.to_dict() for column, found in self.fairness.items()},
             "controls": None if self.controls is None else self.controls.to_dict(),
         }
+        if self.judged:
+            scored = Table.of(self.judged).scored
+            line["curves"] = shape.shape(scored.labels, scored.scores).to_dict()
         if self.robustness:
             line["robustness"] = {
                 condition: {name: interval.to_dict() for name, interval in found.items()}

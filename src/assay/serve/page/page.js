@@ -1,0 +1,376 @@
+// What the page does from the choice of files to the verdict.
+
+import * as api from "./api.js";
+import * as cards from "./card.js";
+import * as job from "./job.js";
+import { byId, make, named, save, say, show } from "./make.js";
+import * as result from "./result.js";
+import { advice, headline, many, problem } from "./words.js";
+
+const VIDEO = /\.(mp4|m4v|mov|webm|mkv|avi|mts|m2ts|ts|mpg|mpeg|flv|3gp)$/i;
+const TITLE = document.title;
+
+let going = new AbortController();
+let known = new Map();
+let opened = null;
+let single = null;
+
+const isVideo = (file) => file.type.startsWith("video/") || VIDEO.test(file.name);
+
+// ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+// Ends what goes on, and shows nothing but the choice.
+const anew = () => {
+  going.abort();
+  going = new AbortController();
+  opened?.ending.abort();
+  opened = null;
+  for (const id of ["busy", "problem", "back-part"]) show(id, false);
+  result.clear();
+  document.title = TITLE;
+  return going.signal;
+};
+
+const busy = (title, words, stop) => {
+  byId("busy-title").textContent = title;
+  byId("busy-words").replaceChildren(words);
+  byId("busy-bar").removeAttribute("value");
+  byId("busy-stop").onclick = stop;
+  show("busy");
+};
+
+const failed = (error, name = "") => {
+  if (api.stopped(error)) return;
+  show("busy", false);
+  byId("problem-title").textContent = problem(error.kind);
+  byId("problem-words").replaceChildren(...(name ? [named(name), ": "] : []), error.message || "The page failed.");
+  byId("problem-next").textContent = advice(error.kind);
+  show("problem");
+  byId("problem-title").focus();
+  if (!(error instanceof api.Refusal)) throw error;
+};
+
+const address = (id) => history.replaceState(null, "", id ? `#job=${encodeURIComponent(id)}` : location.pathname);
+
+// ── the detector ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const chosen = () => byId("detector").value || null;
+
+const cardOf = async (name) => {
+  if (!known.has(name)) known.set(name, await api.card(name));
+  return known.get(name);
+};
+
+const showCard = async (name) => {
+  try {
+    cards.start(await cardOf(name));
+  } catch (error) {
+    known.delete(name);
+    if (!(error instanceof api.Refusal)) throw error;
+  }
+};
+
+const detectors = async () => {
+  const found = await api.detectors();
+  byId("detector").replaceChildren(
+    ...found.map((each) => make("option", { value: each.name }, `${each.name} ${each.version}`)),
+  );
+  show("detector-part", found.length > 1);
+  await showCard(found[0].name);
+};
+
+// ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const pick = (files) => {
+  if (!files.length) return;
+  const signal = anew();
+  job.clear();
+  address("");
+  single = null;
+  if (files.length === 1 && !isVideo(files[0])) one(files[0], signal);
+  else several(files, signal);
+};
+
+const one = async (file, signal, back = null) => {
+  const name = api.nameOf(file);
+  const leave = () => {
+    anew();
+    byId("files").focus();
+  };
+  busy("Judging", named(name), back ?? leave);
+  say(`Judging ${name}`);
+  try {
+    const detector = chosen();
+    const told = await api.judge(file, detector, signal);
+    const card = await cardOf(told.verdict.detector.name).catch(() => null);
+    if (signal.aborted) return;
+    shown({ ...told, file, card, detector, video: isVideo(file) });
+  } catch (error) {
+    failed(error, name);
+  }
+};
+
+const shown = (told) => {
+  show("busy", false);
+  document.title = `${headline(told.verdict)}: ${told.verdict.input} – assay`;
+  result.start(told);
+};
+
+const several = async (files, signal) => {
+  const fields = { detector: chosen(), every: files.some(isVideo) ? byId("every").value : "" };
+  busy("Sending", many(files.length, "file"), () => {
+    anew();
+    byId("files").focus();
+  });
+  byId("busy-title").focus();
+  try {
+    const sent = (share) => {
+      byId("busy-bar").value = share;
+    };
+    const made = await api.jobs.create(files, fields, sent, signal);
+    if (signal.aborted) return;
+    address(made.id);
+    await follow(made, files, signal);
+  } catch (error) {
+    failed(error);
+  }
+};
+
+// ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const follow = async (made, files, signal) => {
+  if (made.total === 1) {
+    await alone(made, files[0] ?? null, signal);
+    return;
+  }
+  show("busy", false);
+  document.title = `${many(made.total, "file")} – assay`;
+  await job.follow(made, files, open, signal);
+};
+
+// A job of one input, as a video is: no table, but its verdict.
+const alone = async (made, file, signal) => {
+  single = made.id;
+  let found = null;
+  busy(
+    made.kind === "video" ? "Judging the video" : "Judging",
+    file ? named(api.nameOf(file)) : "It goes on in its own time.",
+    async () => {
+      anew();
+      address("");
+      byId("files").focus();
+      await api.jobs.delete(made.id).catch(() => {});
+    },
+  );
+  byId("busy-title").focus();
+  await api.events(
+    made.id,
+    (name, data) => {
+      if (name === "result") found = data;
+    },
+    signal,
+  );
+  if (!found?.result) throw new api.Refusal(404, "missing", "The job has ended without a result.");
+  const { error } = found.result;
+  if (error) throw new api.Refusal(422, error.kind, `${found.name}: ${error.message}`);
+  const card = await cardOf(found.result.detector.name).catch(() => null);
+  if (signal.aborted) return;
+  shown({ verdict: found.result, file, card, detector: made.detector, job: made.id, video: made.kind === "video" });
+};
+
+// A row of a job's table, whole: a picture at hand is judged again, with what only the picture tells.
+const open = async ({ name, result: verdict, file, from }) => {
+  // The job goes on meanwhile.
+  const ending = new AbortController();
+  opened = { from, ending };
+  const stop = () => {
+    ending.abort();
+    back();
+  };
+  show("job", false);
+  show("problem", false);
+  show("back-part");
+  if (file && !isVideo(file)) {
+    await one(file, ending.signal, stop);
+    return;
+  }
+  const card = await cardOf(verdict.detector.name).catch(() => null);
+  if (ending.signal.aborted) return;
+  shown({ verdict, file, card, detector: chosen(), video: file ? isVideo(file) : false });
+};
+
+const back = () => {
+  for (const id of ["busy", "problem", "back-part"]) show(id, false);
+  result.clear();
+  document.title = `${byId("job-title").textContent} – assay`;
+  show("job");
+  opened?.ending.abort();
+  opened?.from.focus();
+  opened = null;
+};
+
+const keep = async (what) => {
+  const id = single ?? job.id();
+  if (!id) return;
+  const ends = { report: "html", "results.csv": "csv", "results.jsonl": "jsonl" };
+  try {
+    save(await api.jobs.file(id, what), `assay-${id}.${ends[what]}`);
+    say("Saved.");
+  } catch (error) {
+    failed(error);
+  }
+};
+
+const remove = async () => {
+  const id = job.id();
+  if (!id) return;
+  try {
+    await api.jobs.delete(id);
+    anew();
+    job.clear();
+    address("");
+    say("Deleted from the server.");
+    byId("files").focus();
+  } catch (error) {
+    failed(error);
+  }
+};
+
+const resume = async () => {
+  const id = new URLSearchParams(location.hash.slice(1)).get("job");
+  if (!id) return;
+  const signal = anew();
+  job.clear();
+  single = null;
+  busy("Getting the results", "", () => {
+    anew();
+    address("");
+  });
+  try {
+    await follow(await api.jobs.get(id, signal), [], signal);
+  } catch (error) {
+    failed(error);
+  }
+};
+
+// ── waiting, and keys ────────────────────────────────────────────────────────────────────────────────────────────────
+
+const waits = new Set();
+
+const counted = () => {
+  const left = Math.max(0, ...[...waits].map((until) => Math.ceil((until - Date.now()) / 1000)));
+  byId("wait").textContent = `The server is busy. Trying again in ${left} s.`;
+  show("wait", waits.size > 0);
+};
+
+api.asks.wait = async (seconds, signal) => {
+  const until = Date.now() + 1000 * seconds;
+  if (!waits.size) say(`The server is busy. Trying again in ${seconds} seconds.`);
+  waits.add(until);
+  try {
+    while (Date.now() < until) {
+      counted();
+      await api.nap(Math.min(1, Math.max(0, (until - Date.now()) / 1000)), signal);
+    }
+  } finally {
+    waits.delete(until);
+    counted();
+  }
+};
+
+api.asks.key = (message, signal) =>
+  new Promise((done) => {
+    byId("key-why").textContent = message || "Without one it answers nobody.";
+    show("key");
+    byId("key-title").focus();
+    byId("key-form").onsubmit = (event) => {
+      event.preventDefault();
+      const key = byId("key-field").value.trim();
+      if (!key) return;
+      byId("key-field").value = "";
+      show("key", false);
+      done(key);
+    };
+  });
+
+// ── dropping, pasting, choosing ──────────────────────────────────────────────────────────────────────────────────────
+
+const entries = async (entry) => {
+  if (entry.isFile) {
+    const file = await new Promise((done, fail) => entry.file(done, fail)).catch(() => null);
+    if (file) file.path = entry.fullPath.replace(/^\//, "");
+    return file ? [file] : [];
+  }
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    // A folder is told in parts, the last of them empty.
+    const part = await new Promise((done, fail) => reader.readEntries(done, fail)).catch(() => []);
+    if (!part.length) break;
+    found.push(...part);
+  }
+  return (await Promise.all(found.map(entries))).flat();
+};
+
+const ordered = (files) =>
+  files
+    .filter((file) => !api.nameOf(file).split("/").at(-1).startsWith("."))
+    .sort((one, other) => api.nameOf(one).localeCompare(api.nameOf(other), "en", { numeric: true }));
+
+const dropped = async (data) => {
+  // Entries are gone once this returns, so they are taken first.
+  const found = [...data.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.());
+  const files = [...data.files];
+  if (!found.some((entry) => entry?.isDirectory)) return files;
+  return ordered((await Promise.all(found.filter(Boolean).map(entries))).flat());
+};
+
+const begin = () => {
+  const drop = byId("drop");
+  let inside = 0;
+  const over = (step) => {
+    inside = Math.max(0, inside + step);
+    drop.classList.toggle("over", inside > 0);
+  };
+  document.addEventListener("dragenter", () => over(1));
+  document.addEventListener("dragleave", () => over(-1));
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    over(-inside);
+    pick(await dropped(event.dataTransfer));
+  });
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!files.length) return;
+    event.preventDefault();
+    pick(files);
+  });
+  for (const id of ["files", "folder"]) {
+    byId(id).addEventListener("change", (event) => {
+      const files = [...event.target.files];
+      // The same file can be chosen twice.
+      event.target.value = "";
+      pick(id === "folder" ? ordered(files) : files);
+    });
+  }
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    // The address may name a job.
+    event.preventDefault();
+    byId("main").focus();
+  });
+  show("folder-part", "webkitdirectory" in HTMLInputElement.prototype);
+  byId("detector").addEventListener("change", (event) => showCard(event.target.value));
+  byId("back").addEventListener("click", back);
+  byId("job-delete").addEventListener("click", remove);
+  for (const button of document.querySelectorAll("[data-keep]")) {
+    button.addEventListener("click", () => keep(button.dataset.keep));
+  }
+  window.addEventListener("hashchange", resume);
+  result.begin();
+  job.begin();
+  detectors().catch(failed);
+  resume();
+};
+
+begin();

@@ -1,0 +1,276 @@
+"""`/v1/jobs`: many pictures, or a video, judged in their own time; progress, results, downloads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from assay.errors import JobError
+from assay.image.video import LEAST_STEP
+from assay.judge import sink
+from assay.measure import page
+from assay.serve.jobs import Input
+from assay.serve.models import Job, Results
+from assay.serve.queue import Full
+from assay.serve.refusal import Refused
+from assay.serve.routes.shared import Client, Owner, TheService, Which, errors, form
+from assay.serve.service import Service
+from assay.serve.uploads import Uploads
+from assay.types import Failure, Ruling, Verdict
+
+LONGEST_STEP = 3_600.0
+"""Seconds between two judged frames of a video, at most."""
+
+PAGE = 1_000
+"""Results in one answer, at most."""
+
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["result", "progress", "end"]},
+        "id": {"type": "string", "description": "to go on from, as Last-Event-ID"},
+        "data": {"type": "string", "description": "JSON: one of the results, or the job"},
+    },
+}
+"""One event of a stream."""
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+Id = Annotated[str, Path(min_length=1, max_length=64, description="as POST /v1/jobs gave it")]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Job,
+    responses=errors(400, 408, 409, 413, 429),
+    openapi_extra=form(many=True),
+)
+async def create(
+    request: Request,
+    service: TheService,
+    owner: Owner,
+    client: Client,
+    detector: Which = None,
+    keep: Annotated[bool, Query(description="Keep the uploads until the job is deleted.")] = False,
+    every: Annotated[
+        float | None,
+        Query(ge=LEAST_STEP, le=LONGEST_STEP, description="Of a video, judge one frame every so many seconds."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A client's name for this request: sent again, it makes no second job.",
+        ),
+    ] = None,
+) -> JSONResponse:
+    """Hand in many pictures, or a video. Each gets a verdict, or an error of its own.
+
+    Once this answers, nothing of it is lost, whatever happens to the server. An upload is deleted as soon as it is
+    judged unless `keep`; the job and its results, some time after its end.
+    """
+    number = service.number(detector)
+    await service.room()
+    with service.accepted(client, service.uploading):
+        async with Uploads(request, service.spool, service.caps(job=True)) as uploads:
+            uploads.kept = True  # by the job, if one comes of it
+            try:
+                job = await service.create(
+                    owner, uploads.files, number, keep=keep, every=every, idempotency=idempotency_key
+                )
+            except Exception:
+                uploads.kept = False
+                raise
+        return JSONResponse(await run_in_threadpool(service.told, job), 202)
+
+
+@router.get("/{id}", response_model=Job, responses=errors(404))
+def get(service: TheService, owner: Owner, id: Id) -> JSONResponse:
+    """How far a job is."""
+    return JSONResponse(service.told(service.store.job(id, owner)))
+
+
+@router.delete("/{id}", status_code=204, response_class=Response, responses=errors(404))
+async def delete(service: TheService, owner: Owner, id: Id) -> Response:
+    """Cancel a job where it runs, and delete it with its results and uploads."""
+    await service.delete(id, owner)
+    return Response(status_code=204)
+
+
+@router.get("/{id}/results", response_model=Results, responses=errors(400, 404))
+def results(
+    service: TheService,
+    owner: Owner,
+    id: Id,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
+) -> JSONResponse:
+    """Its inputs in their order, each with its result, or null."""
+    job = service.store.job(id, owner)
+    found = service.store.results(id, owner, offset, limit)
+    return JSONResponse({"results": [_told(each) for each in found], "total": job.total})
+
+
+@router.get(
+    "/{id}/results.jsonl",
+    response_class=Response,
+    responses={**errors(404), 200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+)
+def lines(service: TheService, owner: Owner, id: Id) -> Response:
+    """Those that are done, one JSON object a line, as `assay scan --json` writes them."""
+    service.store.job(id, owner)
+    coming = (
+        json.dumps(each, ensure_ascii=True, allow_nan=False).encode() + b"\n" for each in _done(service, id, owner)
+    )
+    return _download(coming, "application/x-ndjson", f"{id}.jsonl")
+
+
+@router.get(
+    "/{id}/results.csv",
+    response_class=Response,
+    responses={**errors(404), 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def rows(service: TheService, owner: Owner, id: Id) -> Response:
+    """Those that are done, one CSV row each, as `assay scan --csv` writes them."""
+    service.store.job(id, owner)
+
+    def coming() -> Iterator[bytes]:
+        format = sink.Csv()
+        yield format.header
+        for each in _done(service, id, owner):
+            yield format.encode(_result(each))
+
+    return _download(coming(), "text/csv; charset=utf-8", f"{id}.csv")
+
+
+@router.get(
+    "/{id}/report",
+    response_class=Response,
+    responses={**errors(404), 200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+)
+def report(service: TheService, owner: Owner, id: Id) -> Response:
+    """Those that are done as a web page in one file, to keep or to send on; it asks nobody for anything."""
+    job = service.store.job(id, owner)
+    title = (
+        f"{job.total:,} input{'s' * (job.total > 1)}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime(job.created))} UTC"
+    )
+    section = page.of_results(_done(service, id, owner), title, picture=None)
+    headers = {"Content-Disposition": f'attachment; filename="{id}.html"', "Content-Type": "text/html; charset=utf-8"}
+    return Response(page.report([section], title), headers=headers)
+
+
+@router.get(
+    "/{id}/events",
+    response_class=Response,
+    responses={**errors(400, 404, 429), 200: {"content": {"text/event-stream": {"schema": EVENT}}}},
+)
+async def events(
+    service: TheService,
+    owner: Owner,
+    client: Client,
+    id: Id,
+    last_event_id: Annotated[
+        int, Header(ge=0, description="Goes on after this event; without it, all there was comes first.")
+    ] = 0,
+) -> Response:
+    """Server-sent events: `result` (one of the results), `progress` (the job), `end` (the job, which has ended)."""
+    await run_in_threadpool(service.store.job, id, owner)
+    place = contextlib.ExitStack()
+    try:
+        place.enter_context(service.listening.entered(client))
+    except Full as full:
+        raise Refused(429, "busy", "too many listen already; close one", seconds=full.seconds) from None
+    return _Listened(_events(service, id, owner, last_event_id), place)
+
+
+class _Listened(StreamingResponse):
+    """A stream of events that has its place among the listeners until it ends, whether or not it began."""
+
+    def __init__(self, events: AsyncIterator[bytes], place: contextlib.ExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
+
+
+async def _events(service: Service, id: str, owner: str, version: int) -> AsyncIterator[bytes]:
+    with service.listener(id) as changed:
+        while not service.stopping:
+            changed.clear()
+            try:
+                job, found, latest, over = await run_in_threadpool(service.since, id, owner, version)
+            except JobError:
+                yield _event("end", None, {"id": id, "state": "deleted"})
+                return
+            for place, each in found:
+                yield _event("result", place, _told(each))
+            if latest > version or not version:
+                yield _event("progress", latest, job)
+            version = latest
+            if over:
+                yield _event("end", latest, job)
+                return
+            if found:
+                continue
+            try:
+                await asyncio.wait_for(changed.wait(), service.settings.ping)
+            except TimeoutError:
+                yield b": still here\n\n"
+
+
+def _event(name: str, number: int | None, data: Mapping[str, Any]) -> bytes:
+    # ASCII, so that no name of a file can end a line.
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    head = f"event: {name}\n" + ("" if number is None else f"id: {number}\n")
+    return f"{head}data: {text}\n\n".encode("ascii")
+
+
+def _told(each: Input) -> dict[str, Any]:
+    return {"number": each.number, "name": each.name, "result": None if each.result is None else dict(each.result)}
+
+
+def _done(service: Service, id: str, owner: str) -> Iterator[Mapping[str, Any]]:
+    offset = 0
+    while page := service.store.results(id, owner, offset, PAGE):
+        yield from (each.result for each in page if each.result is not None)
+        offset += len(page)
+
+
+def _result(told: Mapping[str, Any]) -> Verdict | Failure:
+    """A result as far as a table holds it."""
+    if "error" in told:
+        return Failure(told["input"], told["error"]["kind"], told["error"]["message"])
+    low, high = told["doubt"]
+    return Verdict(
+        verdict=Ruling(told["verdict"]),
+        score=told["score"],
+        threshold=told["threshold"],
+        doubt=(low, high),
+        fpr=told["fpr"],
+        streams=(),
+        reasons=tuple(told["reasons"]),
+        detector=told["detector"],
+        input=told["input"],
+        sha256=told["sha256"],
+        width=told["width"],
+        height=told["height"],
+    )
+
+
+def _download(coming: Iterator[bytes], kind: str, name: str) -> Response:
+    # The id is ours, and fit for a header.
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Type": kind}
+    return StreamingResponse(coming, headers=headers)

@@ -126,12 +126,15 @@ def _descending(recipe: Recipe) -> Recipe:
 
 
 _BASE = find("texture").set(
+    texture__backbone__fields={},
     texture__heads=(Linear(C=0.003, standardised=True), Nearest(most=4000), OneClass(most=2000)),
-    fit__drawing="balanced", fit__records=2000,
-)  # fmt: skip
+    fit__drawing="balanced",
+    fit__records=2000,
+)
 _SHOWN = "fit__shown__"
 _NO_T: dict[str, Any] = {f"{_SHOWN}alter__max_ops": 0}
 _EVERY: dict[str, Any] = {"fit__drawing": "weighted", "fit__records": 20_000}
+_COUNTS_ALONE: dict[str, Any] = {"texture__backbone__fields": {"moments": False}}
 _TRACE: Mapping[str, Any] = {"widths": [16, 32, 64, 128], "blocks": [1, 1, 1]}
 _OTHERS = _BASE.stream("texture").heads[1:]
 _WEAK: dict[str, Any] = {"texture__heads": (Linear(C=0.03, standardised=True), *_OTHERS)}
@@ -190,8 +193,13 @@ ARMS: Mapping[str, Arm] = {
         "drawing", "every picture, each weighing the same in its class", _EVERY | {f"{_SHOWN}source_power": 1.0}
     ),
     "every-picture-weak": Arm("drawing", "every picture, weighed, and C .03", _EVERY | _WEAK),
-    "every-picture-no-moments": Arm(
-        "drawing", "every picture, weighed, without moments", _EVERY | {"texture__backbone__fields": {"moments": False}}
+    "every-picture-no-moments": Arm("drawing", "every picture, weighed, without moments", _EVERY | _COUNTS_ALONE),
+    "every-picture-no-moments-weak": Arm(
+        "drawing", "every picture, weighed, without moments, and C .03", _EVERY | _COUNTS_ALONE | _WEAK
+    ),
+    "every-picture-four-views": Arm(
+        "drawing", "the same with three altered views of each picture, not one",
+        _EVERY | _COUNTS_ALONE | _WEAK | {"fit__altered": 3, "fit__records": 40_000},
     ),
     "sources-alike": Arm("drawing", "sources drawn alike, whatever their size", {f"{_SHOWN}source_power": 0.0}),
     "pictures-alike": Arm("drawing", "pictures drawn alike", {f"{_SHOWN}source_power": 1.0}),
@@ -255,7 +263,7 @@ RUNGS: Mapping[str, Rung] = {
     "screen": Rung(("gan", "gpt"), 0, 1, 0),
     "networks": Rung(("gan", "gpt"), 240, 1, 0),
     "select": Rung((), 240, 1, 4),
-    "confirm": Rung((), 240, 3, 1),
+    "confirm": Rung((), 240, 3, 2),
 }
 CONDITIONS = ("clean", "jpeg75")
 """Under which arms are compared."""

@@ -3,6 +3,7 @@
     python bench/speed.py
     python bench/speed.py --detector ./bundle --files 100 --many 2000 --repeat 3
     python bench/speed.py --made-up
+    python bench/speed.py --against ./earlier     # and another detector beside it, in the same rounds
 
 Three questions, each answered on this machine, in this run:
 
@@ -165,8 +166,15 @@ def made_up(folder: Path) -> Path:
 # ── pictures per second ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def speed(detector: assay.Detector, folder: Path, scratch: Path, repeat: int, note: Callable[[str], None]) -> Measured:
-    """Rounds of scan, eager torch and matrix product in turns."""
+def speed(
+    detector: assay.Detector,
+    folder: Path,
+    scratch: Path,
+    repeat: int,
+    note: Callable[[str], None],
+    other: assay.Detector | None = None,
+) -> Measured:
+    """Rounds of scan, eager torch, matrix product and another detector's scan in turns."""
     files = sorted(folder.iterdir())
     busy: dict[str, list[float]] = {"scan": [], "eager": []}
 
@@ -181,6 +189,10 @@ def speed(detector: assay.Detector, folder: Path, scratch: Path, repeat: int, no
         "scan": lambda: paced("scan", lambda: scanned(detector, folder, scratch)),
         "product": product,
     }
+    if other is not None:
+        busy["other"] = []
+        rounds["other"] = lambda: paced("other", lambda: scanned(other, folder, scratch))
+        scanned(other, folder, scratch)
     eager = Eager.of(detector, note)
     if eager is not None:
         rounds["eager"] = lambda: paced("eager", lambda: eager.took(files))
@@ -202,6 +214,12 @@ def speed(detector: assay.Detector, folder: Path, scratch: Path, repeat: int, no
         "cpu_seconds_per_picture": spread(busy["scan"]),
         "product_gflops": spread([rate / 1e9 for rate in rates["product"]]),
     }
+    if other is not None:
+        found["other"] = {
+            "pictures_per_second": spread(rates["other"]),
+            "cpu_seconds_per_picture": spread(busy["other"]),
+            "times_other": spread([a / b for a, b in zip(rates["scan"], rates["other"], strict=True)]),
+        }
     if eager is None:
         return found | {"eager": None, "note": "no torch here: neither the comparison nor the share could be measured"}
     work = 2 * eager.macs
@@ -418,7 +436,7 @@ print(json.dumps(took))
 """
 
 
-def start(detector: str, picture: Path, repeat: int) -> Measured:
+def start(detector: str, picture: Path, repeat: int, other: str | None = None) -> Measured:
     """Seconds from the command to its first verdict, with a cold interpreter and warm disk caches.
 
     The interpreter alone, and the interpreter with the libraries that every run needs, take turns with it: no program
@@ -429,6 +447,8 @@ def start(detector: str, picture: Path, repeat: int) -> Measured:
         "libraries": [sys.executable, "-c", "import numpy, PIL.Image, onnxruntime"],
         "verdict": [sys.executable, "-m", "assay", "scan", str(picture), "--detector", detector, "--json"],
     }
+    if other is not None:
+        commands["other"] = [*commands["verdict"][:-2], other, "--json"]
     wall: dict[str, list[float]] = {name: [] for name in commands}
     busy: dict[str, list[float]] = {name: [] for name in commands}
     stages: dict[str, list[float]] = {}
@@ -443,7 +463,13 @@ def start(detector: str, picture: Path, repeat: int) -> Measured:
         if number:
             for stage, took in json.loads(told.stdout).items():
                 stages.setdefault(stage, []).append(took)
-    return {
+    found: Measured = {}
+    if other is not None:
+        found["other"] = {
+            "seconds": spread(wall["other"]),
+            "times_other": spread([a / b for a, b in zip(wall["verdict"], wall["other"], strict=True)]),
+        }
+    return found | {
         "seconds": spread(wall["verdict"]),
         "cpu_seconds": spread(busy["verdict"]),
         "python": {"seconds": spread(wall["python"]), "cpu_seconds": spread(busy["python"])},
@@ -486,6 +512,9 @@ def show(found: Measured, console: Console) -> None:
         row("eager torch one at a time, pictures a second", rate["eager"]["pictures_per_second"])
         row("scan : eager torch", rate["times_eager"], " x")
         row("scan's share of the matrix product's rate", rate["share_of_product"], " %", scale=100)
+    if "other" in rate:
+        row("the other detector's scan, pictures a second", rate["other"]["pictures_per_second"])
+        row("scan : the other's", rate["other"]["times_other"], " x")
     row("matrix product, float32 GFLOP a second", rate["product_gflops"])
     table.add_section()
     if "flat" in held:
@@ -502,6 +531,8 @@ def show(found: Measured, console: Console) -> None:
     row("first verdict", first["seconds"], " s")
     row("  of processor time", first["cpu_seconds"], " s")
     row("Python and the libraries alone", first["libraries"]["seconds"], " s")
+    if "other" in first:
+        row("first verdict : the other's", first["other"]["times_other"], " x")
     for stage, seconds in first["stages"].items():
         table.add_row(f"  {stage}", f"{seconds:.2f} s", "")
     console.print(table)
@@ -540,6 +571,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", metavar="NAME|FOLDER", help="the default detector where none is named")
     parser.add_argument("--made-up", action="store_true", help="measure with random weights instead (needs torch)")
+    parser.add_argument("--against", metavar="NAME|FOLDER", help="another detector, measured in the same rounds")
     parser.add_argument("--files", type=int, default=200, help="pictures in each round")
     parser.add_argument("--many", type=int, default=10_000, help="files scanned to watch memory")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of each measurement")
@@ -559,6 +591,7 @@ def main() -> int:
         scratch = Path(temporary)
         try:
             detector = assay.load(made_up(scratch / "bundle") if asked.made_up else asked.detector)
+            other = assay.load(asked.against) if asked.against else None
         except AssayError as error:
             raise SystemExit(f"{error}; or say --made-up, to measure with random weights") from None
         named = str(scratch / "bundle") if asked.made_up else asked.detector or detector.name
@@ -569,10 +602,10 @@ def main() -> int:
         found: Measured = {
             "detector": {"name": detector.name, "version": detector.version, "sha256": detector.sha256},
             "machine": begun,
-            "speed": speed(detector, scratch / "few", scratch, asked.repeat, note),
+            "speed": speed(detector, scratch / "few", scratch, asked.repeat, note, other),
         }
         note("starting the command anew, again and again")
-        found["start"] = start(named, scratch / "few" / "00000.jpg", asked.repeat)
+        found["start"] = start(named, scratch / "few" / "00000.jpg", asked.repeat, asked.against)
         note(f"scanning {asked.many} files")
         found["memory"] = memory(named, scratch / "many", asked.many)
     show(found, console)

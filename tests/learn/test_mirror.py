@@ -97,11 +97,8 @@ def test_a_trunk_s_gradient_is_the_engine_s_slope(exported: tuple[Path, int]) ->
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
-def test_the_mirror_of_a_shipped_detector_gives_its_scores(folder: Path) -> None:
-    for height, width in ((200, 330), (90, 100)):
-        found, expected = both(folder, *(noise(seed, height, width) for seed in range(3)))
-        assert len(set(expected)) == 3
-        assert np.abs(found - expected).max() < 1e-5
+def test_a_shipped_detector_counts_and_is_refused(folder: Path) -> None:
+    assert "counts" in refusal(lambda: Mirror(bundle.read(folder)))
 
 
 def test_a_graph_that_is_none_or_has_an_operator_of_its_own_makes_no_trunk(tmp_path: Path) -> None:

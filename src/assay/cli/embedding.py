@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from assay.metrics import Interval
 
 EXAMPLES = (
-    "assay embedding assay-code24 --data manifest.csv --out view",
+    "assay embedding assay-texture --data manifest.csv --out view",
     "assay embedding ./bundle --data manifest.csv --split test --most 500 --out view --json",
 )
 

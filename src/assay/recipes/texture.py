@@ -34,8 +34,8 @@ RECIPE = Recipe(
         Stream(
             name="texture",
             view=View(size=192, layout="grid", across=2),
-            backbone=Backbone(name="cooccurrence"),
-            heads=(Linear(C=0.003, standardised=True),),
+            backbone=Backbone(name="cooccurrence", fields={"moments": False}),
+            heads=(Linear(C=0.03, standardised=True),),
         ),
     ),
     stages=(

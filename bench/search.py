@@ -251,20 +251,24 @@ class Rung:
         seeds: how many.
         arms: how many of the rung before come into this one; 0: all that there are, in "screen" those that train
             nothing, in "networks" the others.
+        reference: the arm that the others are compared with, and on whose scores the decision rules are tried.
     """
 
     folds: tuple[str, ...]
     seconds: float
     seeds: int
     arms: int
+    reference: str
 
 
 RUNGS: Mapping[str, Rung] = {
-    "screen": Rung(("gan", "gpt"), 0, 1, 0),
-    "networks": Rung(("gan", "gpt"), 240, 1, 0),
-    "select": Rung((), 240, 1, 4),
-    "confirm": Rung((), 240, 3, 2),
+    "screen": Rung(("gan", "gpt"), 0, 1, 0, "base"),
+    "networks": Rung(("gan", "gpt"), 240, 1, 0, "patch"),
+    "select": Rung((), 240, 1, 4, "every-picture"),
+    "confirm": Rung((), 240, 3, 2, "every-picture"),
 }
+SHIPPED = "every-picture-no-moments-weak"
+"""The arm whose recipe ships: would another gain by its company, or add to it?"""
 CONDITIONS = ("clean", "jpeg75")
 """Under which arms are compared."""
 SCALES = ("half",)
@@ -485,7 +489,6 @@ def _report(arguments: argparse.Namespace) -> str:
     """Tables of the rungs that are there: arms, then what can be made of their scores without training anything."""
     lines = []
     for rung, plan in RUNGS.items():
-        folds = [fold for part in plan.folds or folds_of(_rows(arguments)) for fold in part.split("+")]
         found = {
             name: scored
             for name in ARMS
@@ -493,41 +496,72 @@ def _report(arguments: argparse.Namespace) -> str:
         }
         if not found:
             continue
-        ranked = sorted(found, key=lambda name: -_mean(merit(each) for each in found[name]))
-        names = [f"{fold} {under}" for fold in folds for under in CONDITIONS]
-        base = found.get("base")
-        lines += [f"## {rung}", "", *_head("arm", "what", "seeds", "steps", "AUC", "less base", *names)]
-        for name in ranked:
-            scored = found[name]
-            each = [
-                f"{_mean(by_fold(one, condition=under)[fold] for one in scored):.3f}"
-                for fold in folds
-                for under in CONDITIONS
-            ]
-            steps = round(_mean(count for one in scored for count in one.steps.values()))
-            lead = _lead(scored[0], base[0]) if base and name != "base" else "–"
-            cells = [name, ARMS[name].what, len(scored), steps or "–", f"{_mean(map(merit, scored)):.3f}", lead, *each]
-            lines.append(_row(*cells))
+        folds = [fold for part in plan.folds or folds_of(_rows(arguments)) for fold in part.split("+")]
+        lines += [f"## {rung}", "", *compared(found, folds, plan.reference, _scored(rung, SHIPPED, arguments))]
         # Rungs of the same folds judge the same rows.
         kept = arguments.out / f"controls-{'-'.join(sorted(folds))}.json"
         beside = facts.by_fold(_rows(arguments), _chosen(_rows(arguments), folds), kept)
         lines += ["", "Without looking for a trace, on the same rows:", "", *facts.told(beside)]
-        lines += ["", "Decision rules, of the base:", "", *_head("rule", "AUC")]
-        rules = {f"head {head}": [merit(one, head) for one in base or ()] for head in HEADS}
-        rules |= {f"crops by {pool}": [merit(one, pool=pool) for one in base or ()] for pool in POOLS}
-        rules["crops by how sure"] = [_merit_of(one, _sure(one)) for one in base or ()]
-        rules["crops by attention"] = [_merit_of(one, _attention(one)) for one in base or ()]
-        rules["full and half size"] = [_merit_of(one, _two_sizes(one)) for one in base or ()]
-        lines += [_row(rule, f"{_mean(values):.3f}") for rule, values in rules.items() if values]
-        best = [name for name in ranked if not ARMS[name].adapted][:4]
-        trained = [name for name in ranked if ARMS[name].trained][:1]
-        pairs = list(itertools.combinations(dict.fromkeys([*best, *trained]), 2))
-        if pairs:
-            lines += ["", "Two arms together, the mean of their scores on one scale:", "", *_head("arms", "AUC")]
-            both = {f"{one} + {other}": _together(found[one][0], found[other][0]) for one, other in pairs}
-            lines += [_row(pair, f"{value:.3f}") for pair, value in sorted(both.items(), key=lambda item: -item[1])]
+        if reference := found.get(plan.reference):
+            lines += ["", f"Decision rules, of {plan.reference}:", "", *_ruled(reference)]
+        if len(found) > 1:
+            lines += ["", "Two arms together, the mean of their scores on one scale:", "", *_paired(found)]
         lines.append("")
     return "\n".join(lines)
+
+
+def compared(
+    found: Mapping[str, Sequence[Scored]], folds: Sequence[str], reference: str, shipped: Scored | None
+) -> list[str]:
+    """Arms, the best first. `found` has the seeds of each. Beside the mean over seeds stand the lead of every seed over
+    the reference (how far seeds differ says what a lead is worth), the other heads, and the first seed's scores
+    together with those of what ships."""
+    names = [f"{fold} {under}" for fold in folds for under in CONDITIONS]
+    told = ("AUC", f"less {reference}", *names, "nearest", "one-class", f"with {SHIPPED}")
+    lines = _head("arm", "what", "seeds", "steps", *told)
+    for name in _ranked(found):
+        scored = found[name]
+        steps = round(_mean(count for one in scored for count in one.steps.values()))
+        leads = [_lead(one, found[reference][0]) for one in scored] if reference in set(found) - {name} else ["–"]
+        each = [
+            f"{_mean(by_fold(one, condition=under)[fold] for one in scored):.3f}"
+            for fold in folds
+            for under in CONDITIONS
+        ]
+        heads = [
+            f"{_mean(merit(one, head) for one in scored):.3f}"
+            if all(HEADS[head] in one.raws["clean"] for one in scored)
+            else "–"
+            for head in ("nearest", "one-class")
+        ]
+        both = f"{_together(scored[0], shipped):.3f}" if shipped and name != SHIPPED else "–"
+        cells = [name, ARMS[name].what, len(scored), steps or "–", f"{_mean(map(merit, scored)):.3f}"]
+        lines.append(_row(*cells, ", ".join(leads), *each, *heads, both))
+    return lines
+
+
+def _ruled(scored: Sequence[Scored]) -> list[str]:
+    """How an arm's crops may be pooled."""
+    rules = {f"crops by {pool}": [merit(one, pool=pool) for one in scored] for pool in POOLS}
+    rules["crops by how sure"] = [_merit_of(one, _sure(one)) for one in scored]
+    rules["crops by attention"] = [_merit_of(one, _attention(one)) for one in scored]
+    rules["full and half size, clean"] = [_merit_of(one, _two_sizes(one)) for one in scored]
+    return [*_head("rule", "AUC"), *(_row(rule, f"{_mean(values):.3f}") for rule, values in rules.items())]
+
+
+def _paired(found: Mapping[str, Sequence[Scored]]) -> list[str]:
+    """The best four arms, and the best that trains a network, by pairs."""
+    ranked = _ranked(found)
+    best = [name for name in ranked if not ARMS[name].adapted][:4]
+    trained = [name for name in ranked if ARMS[name].trained][:1]
+    pairs = itertools.combinations(dict.fromkeys([*best, *trained]), 2)
+    both = {f"{one} + {other}": _together(found[one][0], found[other][0]) for one, other in pairs}
+    rows = [_row(pair, f"{value:.3f}") for pair, value in sorted(both.items(), key=lambda item: -item[1])]
+    return [*_head("arms", "AUC"), *rows]
+
+
+def _ranked(found: Mapping[str, Sequence[Scored]]) -> list[str]:
+    return sorted(found, key=lambda name: -_mean(merit(each) for each in found[name]))
 
 
 def _head(*names: str) -> list[str]:
@@ -540,6 +574,12 @@ def _row(*cells: object) -> str:
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def _head_merit(scored: Sequence[Scored], head: str) -> str:
+    """`merit` of another head, where the recipe has it."""
+    there = all(HEADS[head] in one.raws["clean"] for one in scored)
+    return f"{_mean(merit(one, head) for one in scored):.3f}" if there else "–"
 
 
 def _levels(scored: Scored, condition: str) -> Floats:
@@ -595,7 +635,7 @@ def _together(one: Scored, other: Scored) -> float:
 
 
 def _lead(one: Scored, base: Scored, rounds: int = 300) -> str:
-    """How much better an arm is than the base, with the interval of a bootstrap over whole generators and sources that
+    """How much better an arm is than another, with the interval of a bootstrap over whole generators and sources that
     draws the same rows for both."""
     place = {sample.place: row for row, sample in enumerate(base.samples)}
     order = np.array([place[sample.place] for sample in one.samples])

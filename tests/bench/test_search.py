@@ -103,6 +103,29 @@ def test_what_decides_is_the_mean_over_folds_and_conditions(search: ModuleType, 
     assert search._together(better, scored) == pytest.approx(np.mean([2.5 / 4, 0.5, 0.5, 0.5]))
 
 
+def test_arms_are_compared_with_the_rung_s_own_reference(search: ModuleType, scored: Scored) -> None:
+    truth = tuple(np.array([int(sample.label or 0)]) for sample in scored.samples)
+    told = {condition: {HEADS[0]: truth} for condition in scored.raws}
+    better = dataclasses.replace(scored, raws=told)
+    found = {"patch": [scored], "trace": [better, scored]}
+    head, _, *rows = search.compared(found, ["one", "two"], "patch", scored)
+    names = [cell.strip() for cell in head.strip("|").split("|")]
+    first, second = (
+        dict(zip(names, [cell.strip() for cell in row.strip("|").split("|")], strict=True)) for row in rows
+    )
+    assert (first["arm"], first["seeds"], first["AUC"]) == ("trace", "2", "0.750")
+    # One lead for each seed; the second is the reference itself.
+    assert first["less patch"].startswith("+0.500 (")
+    assert first["less patch"].endswith(", +0.000 (+0.000 to +0.000)")
+    assert (first["one clean"], first["two jpeg75"]) == ("0.750", "0.750")
+    # A recipe without a head is not given another's figure.
+    assert (first["nearest"], second["nearest"], second["one-class"]) == ("–", "0.500", "0.500")
+    assert second["less patch"] == "–"
+    with_shipped = search._together(better, scored)
+    assert first["with every-picture-no-moments-weak"] == f"{with_shipped:.3f}"
+    assert search.compared(found, ["one", "two"], "base", None)[2].count("–") == 4
+
+
 def test_scores_of_networks_apart_are_on_one_scale(search: ModuleType, scored: Scored) -> None:
     assert search._levels(scored, "clean").tolist() == [0, 1, 2, -1, 0, 1, 2, -1]
     sure = search._sure(scored)["clean"]

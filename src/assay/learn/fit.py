@@ -265,16 +265,9 @@ def fit(
                 f"fit.teacher asks for the column {TEACHER}, which is empty; make it with assay distill"
             )
         targets = (1 - stage.teacher) * labels + stage.teacher * taught
+    weights = None if weights is None else np.repeat(weights, counts)
     heads = {
-        name: _head(
-            embeddings,
-            labels,
-            settings,
-            seed,
-            targets,
-            None if weights is None else np.repeat(weights, counts),
-            trained,
-        )
+        name: _head(embeddings, labels, settings, seed, targets, weights, trained)
         for name, settings in stream.named.items()
     }
     return Fitted(stream.named, heads, embeddings, labels, np.repeat(rows, counts))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import assay
+from answering import outside, server  # noqa: F401
 from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard

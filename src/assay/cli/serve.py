@@ -55,6 +55,9 @@ def serve(
         list[str] | None,
         typer.Option("--allow-origin", metavar="URL", help="A page elsewhere that may send pictures; again for more."),
     ] = None,
+    allow_fetch: Annotated[
+        bool, typer.Option("--allow-fetch", help="Get pictures from public addresses that a client names.")
+    ] = False,
     trust: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Certificates (PEM) of authorities whose signatures are to be called valid."),
@@ -116,6 +119,7 @@ def serve(
         port=port,
         hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()),
+        fetch=allow_fetch,
         detectors=tuple(detector or ()),
         trusted=_certificates(trust),
         keys=None if keys is None else Path(keys),

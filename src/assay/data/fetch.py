@@ -217,25 +217,6 @@ def _stem(name: str) -> str:
     return urllib.parse.quote(name, safe="").replace(".", "%2E")
 
 
-def _address(text: str) -> str:
-    """An address as it may be sent: characters that are not ASCII encoded, no fragment.
-
-    Raises:
-        ValueError: it is none, not http or https, or carries a password.
-    """
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in remote.SCHEMES or not parts.hostname:
-        raise ValueError("it is no http or https address")
-    if "@" in parts.netloc:
-        raise ValueError("it carries a user name")
-    numeric = ":" in parts.hostname
-    host = f"[{parts.hostname}]" if numeric else parts.hostname.encode("idna").decode("ascii")
-    place = host if parts.port is None else f"{host}:{parts.port}"
-    path = urllib.parse.quote(parts.path or "/", safe="%/:@!$&'()*+,;=~")
-    query = urllib.parse.quote(parts.query, safe="%/:@!$&'()*+,;=~?[]|")
-    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
-
-
 # ── the record ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -429,7 +410,7 @@ class _Asker:
             try:
                 # Headers are read as Latin-1; whatever their bytes meant, percent-encoded they stay the same.
                 led = urllib.parse.quote(response.headers["Location"] or "", string.punctuation, "iso-8859-1")
-                onward = _address(urllib.parse.urljoin(url, led))
+                onward = remote.sendable(urllib.parse.urljoin(url, led))
             except ValueError as error:
                 return _Answer(url, "refused", f"redirected to nowhere usable: {error}", status)
             return _Answer(url, status=status, onward=onward)
@@ -636,7 +617,7 @@ class _Run:
         try:
             if not name or len(_stem(name)) > _ID_BYTES:
                 raise ValueError(f"the id is empty or longer than {_ID_BYTES} characters")
-            job = _Job(name, url, _address(url))
+            job = _Job(name, url, remote.sendable(url))
         except ValueError as error:
             self._end(name, url, _Answer("", "address", str(error)))
             return

@@ -40,6 +40,25 @@ def is_address(place: str) -> bool:
     return place.lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
 
 
+def sendable(text: str) -> str:
+    """An address as it may be sent: characters that are not ASCII encoded, no fragment.
+
+    Raises:
+        ValueError: it is none, not http or https, or carries a password.
+    """
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in SCHEMES or not parts.hostname:
+        raise ValueError("it is no http or https address")
+    if "@" in parts.netloc:
+        raise ValueError("it carries a user name")
+    numeric = ":" in parts.hostname
+    host = f"[{parts.hostname}]" if numeric else parts.hostname.encode("idna").decode("ascii")
+    place = host if parts.port is None else f"{host}:{parts.port}"
+    path = urllib.parse.quote(parts.path or "/", safe="%/:@!$&'()*+,;=~")
+    query = urllib.parse.quote(parts.query, safe="%/:@!$&'()*+,;=~?[]|")
+    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
+
+
 def beside(address: str, name: str) -> str:
     """The address of the file `name` in the folder of the file at `address`; a query (an access token) is kept."""
     parts = urllib.parse.urlsplit(address)

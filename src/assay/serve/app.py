@@ -16,7 +16,7 @@ import assay
 from assay.errors import AssayError
 from assay.serve import refusal
 from assay.serve.guard import Guard
-from assay.serve.routes import explain, health, jobs, judge, page
+from assay.serve.routes import explain, fetch, health, jobs, judge, page
 from assay.serve.service import Service
 from assay.serve.settings import Settings
 
@@ -25,7 +25,7 @@ Tells real pictures from fake ones, and says how sure it is. A score is P(fake),
 verdict can be "uncertain". A picture that cannot be judged has an error, never a score.
 
 Every error is `{"error": {"kind": ..., "message": ...}}`; the message says what to do. Where the server was started
-with keys, send `Authorization: Bearer KEY`. No address is ever fetched: send the file itself.
+with keys, send `Authorization: Bearer KEY`.
 """
 
 _KINDS = {404: "missing", 405: "method"}
@@ -60,7 +60,7 @@ def create(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = service
-    for router in (judge.router, explain.router, jobs.router, health.router, page.router):
+    for router in (judge.router, explain.router, jobs.router, fetch.router, health.router, page.router):
         app.include_router(router)
     app.add_middleware(Guard, settings=settings, keys=service.keys, metrics=service.metrics, closed=service.refusal)
     app.add_exception_handler(AssayError, _assay_error)

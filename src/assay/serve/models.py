@@ -217,6 +217,7 @@ class Detector(Open):
 
 class Detectors(pydantic.BaseModel):
     detectors: list[Detector]
+    fetches: bool = pydantic.Field(description="whether `/v1/fetch` gets pictures from addresses")
 
 
 class State(Open):

@@ -104,6 +104,7 @@ class Service:
         self.metrics = Metrics()
         self.gate = Gate(settings.queue, settings.queue_client)
         self.explaining = Gate(settings.explanations, max(1, settings.explanations // 2))
+        self.fetching = Gate(settings.fetches, max(1, settings.fetches // 2))
         self.uploading = Gate(settings.job_uploads, max(1, settings.job_uploads // 2))
         self.listening = Gate(settings.streams, settings.streams_client)
         self.bucket = Bucket(settings.rate, settings.burst)

@@ -21,6 +21,7 @@ class Settings:
         hosts: further names that a request may call the server by, beside addresses and "localhost". A page elsewhere
             could give its own name this machine's address, and would be the same origin for a browser.
         origins: pages elsewhere that may send pictures, as "https://example.org". None by default.
+        fetch: whether it gets pictures from addresses that a client names (`assay.serve.visit`). Not by default.
         detectors: names of installed detectors, or folders; the first is the default one. None named: the one that
             ships.
         threads: cores for the networks; None for all physical ones.
@@ -42,6 +43,7 @@ class Settings:
 
         queue: uploads that are judged at once or wait for it, beside jobs. 64.
         queue_client: of these, by one client. 32.
+        fetches: pictures that are fetched at a time; of one client half of them. 4.
         explanations: pictures that are explained or wait for it. 4; one at a time, for seconds to minutes.
         crops: judged together in one run of the networks, more or less: a picture's are never parted. 32.
         linger: seconds that the first picture of a run waits for others. 0.004: a tenth of what one takes.
@@ -58,6 +60,7 @@ class Settings:
 
         stall: seconds without a byte of an upload. 20.
         upload: seconds of the upload of one picture. 120; of a job's `job_upload`, 7,200.
+        visit: seconds until what is fetched is there. 30.
         answer: seconds from an upload to its verdict. 120; to its explanation `explain`, 600.
         stop: seconds that a stop waits for what was accepted. 60.
         ping: seconds of silence after which a stream of events shows that it is alive. 15.
@@ -73,6 +76,7 @@ class Settings:
     port: int = 8000
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    fetch: bool = False
     detectors: tuple[str, ...] = ()
     threads: int | None = None
     device: Device = "auto"
@@ -93,6 +97,7 @@ class Settings:
 
     queue: int = 64
     queue_client: int = 32
+    fetches: int = 4
     explanations: int = 4
     crops: int = 32
     linger: float = 0.004
@@ -111,6 +116,7 @@ class Settings:
     stall: float = 20
     upload: float = 120
     job_upload: float = 7_200
+    visit: float = 30
     answer: float = 120
     explain: float = 600
     stop: float = 60
@@ -122,7 +128,7 @@ class Settings:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             least = 0 if field.name in ("rate", "linger", "keep", "port", "in_memory") else 1
-            if isinstance(value, int) and value < least:
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
                 raise ValueError(f"{field.name!r} is {value}; give {least} or more")
             if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name!r} is {value}; give a number of 0 or more")

@@ -48,7 +48,7 @@ def counts(service: TheService) -> Response:
 async def detectors(service: TheService) -> JSONResponse:
     """What this server judges with, the default one first."""
     told = [_short(read, place == 0) for place, read in enumerate(service.bundles.values())]
-    return JSONResponse({"detectors": told})
+    return JSONResponse({"detectors": told, "fetches": service.settings.fetch})
 
 
 @router.get("/v1/detectors/{name}", response_model=Detector, responses=errors(404))

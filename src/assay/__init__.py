@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from assay import errors
 from assay.types import Failure, Label, Verdict
 
+# ONNX Runtime keeps records of its use, to be sent to its makers, unless it is told not to before it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 if TYPE_CHECKING:
     from assay.judge.detector import Detector
 

@@ -20,7 +20,7 @@ class Settings:
         host, port: where it listens. The default address is reached from this machine only.
         hosts: further names that a request may call the server by, beside addresses and "localhost". A page elsewhere
             could give its own name this machine's address, and would be the same origin for a browser.
-        origins: pages elsewhere that may send pictures, as "https://example.org". None by default.
+        origins: pages elsewhere that may send pictures and read the answers, as "https://example.org". None by default.
         fetch: whether it gets pictures from addresses that a client names (`assay.serve.visit`). Not by default.
         detectors: names of installed detectors, or folders; the first is the default one. None named: the one that
             ships.
@@ -35,8 +35,9 @@ class Settings:
         files: of one job. 1,000.
         job_bytes: of one job's uploads. 8 GiB.
         job_uploads: jobs whose uploads come in at a time. 8; of one client half of them.
-        spool_bytes: of all uploads that wait or are kept. 32 GiB.
-        backlog: inputs of jobs that wait; more jobs are refused. 100,000.
+        spool_bytes: of all uploads that wait or are kept. 32 GiB. From there on, and from `backlog` on, jobs are
+            refused; `job_uploads` that come in at the time may go beyond.
+        backlog: inputs of jobs that wait. 100,000.
         pixels: of one frame. 100 million (`assay.image.decode.Limits`).
         frames: of a clip or animation, where `every` does not say otherwise. 15, as GenConViT judges a clip.
         clip_frames: of a clip, where `every` says how many. 2,000: over half an hour at one a second.
@@ -105,7 +106,7 @@ class Settings:
     tries: int = 3
     streams: int = 64
     streams_client: int = 8
-    rate: float = 600
+    rate: int = 600
     burst: int = 60
 
     decoders: int = 2

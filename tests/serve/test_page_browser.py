@@ -467,6 +467,33 @@ def test_pictures_can_be_dropped_and_pasted(visit: Any) -> None:
     expect(page.locator("#verdict")).to_have_text("Probably generated")
 
 
+def test_a_picture_is_got_from_an_address_where_the_server_does_that(visit: Any) -> None:
+    page = visit()
+    expect(page.locator("#link-form")).to_be_hidden()
+    asked = []
+
+    def getting(route: Any) -> None:
+        asked.append(route.request.url)
+        told = {"error": {"kind": "private", "message": "that address is not on the public internet, and is not asked"}}
+        if len(asked) == 1:
+            route.fulfill(status=403, json=told)
+        else:
+            route.fulfill(body=png("", 220)["buffer"], content_type="application/octet-stream")
+
+    page.route("**/v1/fetch*", getting)
+    page.route("**/v1/detectors", lambda route: route.fulfill(json=route.fetch().json() | {"fetches": True}))
+    page.reload()
+    page.fill("#link", "http://192.168.0.1/a.png")
+    page.click("#link-form button")
+    expect(page.locator("#problem-title")).to_have_text("That address is not asked")
+    page.fill("#link", "https://example.org/bright%20sky.png?size=full")
+    page.press("#link", "Enter")
+    expect(page.locator("#verdict")).to_have_text("Probably generated")
+    expect(page.locator("#about")).to_contain_text("bright sky.png")
+    until(lambda: page.locator("#picture").evaluate("each => each.naturalWidth") == 90)
+    assert asked[-1].endswith("/v1/fetch?url=https%3A%2F%2Fexample.org%2Fbright%2520sky.png%3Fsize%3Dfull")
+
+
 # ── many, and videos ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -645,6 +672,7 @@ def test_results_are_kept_found_again_and_deleted(visit: Any) -> None:
     page.locator("#job-rows button").first.click()
     expect(page.locator("#verdict")).to_have_text("Probably a real photograph")
     expect(page.locator("#look")).to_be_hidden()
+    expect(page.locator("#origin-words")).to_contain_text("Nothing in this file")
     page.click("#back")
     page.focus("#job-delete")
     page.keyboard.press("Enter")

@@ -7,12 +7,13 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import assay
 from assay.errors import InputError
+from assay.image.provenance import Says
 from assay.judge import heat, sink
 from assay.serve import guard
 from assay.serve.app import create
@@ -200,7 +201,9 @@ def test_no_two_verdicts_look_alike() -> None:
 
 def test_a_kept_table_has_the_columns_of_all_tables() -> None:
     [told] = re.findall(r"CELLS = \{(.*?)\n\};", FILES["keep.js"], re.DOTALL)
-    assert tuple(re.findall(r"^  (\w+):", told, re.MULTILINE)) == sink.COLUMNS
+    assert tuple(re.findall(r"^  (\w+):", told, re.MULTILINE)) == (*sink.COLUMNS, "provenance")
+    [says] = re.findall(r"SAYS = (\[.*?\]);", FILES["keep.js"])
+    assert tuple(json.loads(says)) == get_args(Says)
 
 
 def test_nothing_moves_and_no_font_is_fetched() -> None:

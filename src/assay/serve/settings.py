@@ -32,7 +32,7 @@ class Settings:
         pictures: bytes of a picture. 64 MiB: an uncompressed 20-megapixel picture.
         videos: bytes of a video in a job. 2 GiB: 20 minutes of a camera's 1920 x 1080.
         in_memory: bytes up to which an upload that is judged at once never reaches the disk. 1 MiB; `queue` of them.
-        files: of one job. 1,000.
+        files: of one job. 10,000.
         job_bytes: of one job's uploads. 8 GiB.
         job_uploads: jobs whose uploads come in at a time. 8; of one client half of them.
         spool_bytes: of all uploads that wait or are kept. 32 GiB. From there on, and from `backlog` on, jobs are
@@ -87,7 +87,7 @@ class Settings:
     pictures: int = 64 << 20
     videos: int = 2 << 30
     in_memory: int = 1 << 20
-    files: int = 1_000
+    files: int = 10_000
     job_bytes: int = 8 << 30
     job_uploads: int = 8
     spool_bytes: int = 32 << 30

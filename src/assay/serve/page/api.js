@@ -142,7 +142,22 @@ export const explain = (file, detector, toward, signal) => post("/v1/explain", f
 
 export const alter = (file, detector, changes, signal) => post("/v1/alter", file, { detector, ...changes }, signal);
 
-export const detectors = async () => (await (await request("/v1/detectors")).json()).detectors;
+export const server = async () => (await request("/v1/detectors")).json();
+
+// The picture at an address, as a file; the server gets it.
+export const linked = async (url, signal) => {
+  const data = await (await request(`/v1/fetch${query({ url })}`, { method: "POST", signal })).blob();
+  return new File([data], lastOf(url));
+};
+
+const lastOf = (url) => {
+  const { pathname, hostname } = new URL(url);
+  try {
+    return decodeURIComponent(pathname.split("/").at(-1)) || hostname;
+  } catch {
+    return hostname;
+  }
+};
 
 export const card = async (name) => (await request(`/v1/detectors/${encodeURIComponent(name)}`)).json();
 

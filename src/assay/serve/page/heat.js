@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, make, show } from "./make.js";
-import { number, refused, short } from "./words.js";
+import { number, refused, sentence, short } from "./words.js";
 
 // assay.judge.heat.ANCHORS: from night blue to pale yellow, each lighter than the one before.
 export const ANCHORS = [
@@ -107,7 +107,8 @@ export const look = async (file, detector, toward, signal) => {
     return told;
   } catch (error) {
     if (api.stopped(error)) throw error;
-    words.textContent = refused(error);
+    // Nothing is gone: this detector can't say it.
+    words.textContent = error.kind === "missing" ? sentence(error.message) : refused(error);
     return null;
   } finally {
     if (!signal.aborted) byId("look").removeAttribute("aria-busy");

@@ -54,12 +54,12 @@ const why = (result) => (result.error ? refused(result.error) : sentence(result.
 // The parts of a row say what they are: where it is narrow they are laid out as no table.
 const cell = (kind, ...children) => make("td", { class: kind, role: "cell" }, ...children);
 
-const drawn = ({ place, name, word, result }) => {
+const drawn = ({ place, name, word, result, provenance }) => {
   const file = of.files[place];
   const open = result.error
     ? null
     : make("button", { type: "button", class: "button", "aria-label": `Look closer at ${name}` }, "Look closer");
-  open?.addEventListener("click", () => of.open({ place, name, result, file, from: open }));
+  open?.addEventListener("click", () => of.open({ result, provenance, file, from: open }));
   const picture = file ? make("canvas", { width: 1, height: 1, "aria-hidden": "true", "data-number": place }) : "–";
   if (file) sight.observe(picture);
   const score = result.error ? ["–"] : [scale.small(result.score, result), number(result.score, 3)];
@@ -75,9 +75,9 @@ const drawn = ({ place, name, word, result }) => {
   );
 };
 
-const entry = ({ number: place, name, result }) => {
+const entry = ({ number: place, name, result, provenance }) => {
   const text = `${name} ${why(result)}`.toLowerCase();
-  return { place, name, result, word: wordOf(result), score: result.score ?? null, text, line: null };
+  return { place, name, result, provenance, word: wordOf(result), score: result.score ?? null, text, line: null };
 };
 
 // Puts lines in place of those that are there. What is to stay is not moved, so that it keeps the focus.

@@ -12,7 +12,16 @@ export const json = ({ verdict, provenance, faces, explanation, altered }) => {
   return kept(`${JSON.stringify(told, null, 2)}\n`, "application/json", "json");
 };
 
-// assay.judge.sink.COLUMNS, and what a verdict has for each.
+const SAYS = ["generated", "edited", "camera", "nothing certain"];
+
+// What the signs say, each once; empty where nobody looked.
+const said = (provenance) => {
+  if (!provenance) return "";
+  const found = new Set(provenance.signs.map((sign) => sign.says));
+  return SAYS.filter((word) => found.has(word)).join("; ") || "none";
+};
+
+// assay.judge.sink.COLUMNS, and what a verdict has for each; last, as in a job's table, what the file says itself.
 const CELLS = {
   input: (verdict) => verdict.input,
   verdict: (verdict) => verdict.verdict,
@@ -29,6 +38,7 @@ const CELLS = {
   detector: (verdict) => verdict.detector.name,
   version: (verdict) => verdict.detector.version,
   detector_sha256: (verdict) => verdict.detector.sha256,
+  provenance: (verdict, provenance) => said(provenance),
 };
 
 // RFC 4180.
@@ -37,8 +47,8 @@ const quoted = (value) => {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-export const csv = ({ verdict }) => {
-  const rows = [Object.keys(CELLS), Object.values(CELLS).map((cell) => cell(verdict))];
+export const csv = ({ verdict, provenance }) => {
+  const rows = [Object.keys(CELLS), Object.values(CELLS).map((cell) => cell(verdict, provenance))];
   return kept(rows.map((row) => `${row.map(quoted).join(",")}\r\n`).join(""), "text/csv", "csv");
 };
 

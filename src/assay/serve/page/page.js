@@ -88,7 +88,8 @@ const showCard = async (name) => {
 };
 
 const detectors = async () => {
-  const found = await api.detectors();
+  const { detectors: found, fetches } = await api.server();
+  show("link-form", fetches);
   byId("detector").replaceChildren(
     ...found.map((each) => make("option", { value: each.name }, `${each.name} ${each.version}`)),
   );
@@ -110,6 +111,21 @@ const pick = (files, left = 0) => {
   single = null;
   if (files.length === 1 && !api.isVideo(files[0])) one(files[0], signal);
   else several(files, left, signal);
+};
+
+const link = async (url) => {
+  const signal = anew();
+  job.clear();
+  address("");
+  single = null;
+  busy("Getting it", named(url), leave);
+  byId("busy-title").focus();
+  try {
+    const file = await api.linked(url, signal);
+    if (!signal.aborted) pick([file]);
+  } catch (error) {
+    failed(error, { name: url, again: () => link(url) });
+  }
 };
 
 const leave = () => {
@@ -139,7 +155,7 @@ const shown = (told) => {
 };
 
 const several = async (files, left, signal) => {
-  const fields = { detector: chosen(), every: files.some(api.isVideo) ? byId("every").value : "" };
+  const fields = { detector: chosen(), every: files.some(api.isVideo) ? byId("every").value : "", provenance: true };
   busy("Sending", many(files.length, "file"), leave);
   byId("busy-title").focus();
   try {
@@ -193,11 +209,12 @@ const alone = async (made, file, signal) => {
   if (error) throw new api.Refusal(422, error.kind, `${found.name}: ${error.message}`);
   const card = await cardOf(found.result.detector.name).catch(() => null);
   if (signal.aborted) return;
-  shown({ verdict: found.result, file, card, detector: made.detector, job: made.id, video: made.kind === "video" });
+  const { result: verdict, provenance } = found;
+  shown({ verdict, provenance, file, card, detector: made.detector, job: made.id, video: made.kind === "video" });
 };
 
 // A row of a job's table, whole: a picture at hand is judged again, with what only the picture tells.
-const open = async ({ name, result: verdict, file, from }) => {
+const open = async ({ result: verdict, provenance, file, from }) => {
   // The job goes on meanwhile.
   const ending = new AbortController();
   opened = { from, ending };
@@ -214,7 +231,8 @@ const open = async ({ name, result: verdict, file, from }) => {
   }
   const card = await cardOf(verdict.detector.name).catch(() => null);
   if (ending.signal.aborted) return;
-  shown({ verdict, file, card, detector: chosen(), video: file ? api.isVideo(file) : false, listed: true });
+  const video = file ? api.isVideo(file) : false;
+  shown({ verdict, provenance, file, card, detector: verdict.detector.name, video, listed: true });
 };
 
 const back = () => {
@@ -402,6 +420,10 @@ const begin = () => {
       (id === "folder" ? folder : pick)(files);
     });
   }
+  byId("link-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    link(byId("link").value);
+  });
   document.querySelector(".skip").addEventListener("click", (event) => {
     // The address may name a job.
     event.preventDefault();

@@ -142,7 +142,7 @@ const origin = (told) => {
   );
   byId("signs").hidden = !byId("signs").children.length;
   const said = new Set(signs.map((each) => each.says));
-  if (!told) words.textContent = "It was not read here; it is read where a single picture is judged.";
+  if (!told) words.textContent = "It was not read here.";
   else if (!signs.length) words.textContent = told.told;
   else words.textContent = said.has("generated") && said.has("camera") ? "These signs contradict one another." : "";
 };

@@ -197,9 +197,14 @@ const KINDS = {
   slow: "The upload stood still",
   busy: "The server is busy",
   disk: "The server has no room left",
+  output: "The server can't write",
+  decoder: "The server can't read files just now",
+  disconnected: "The connection broke off",
   starting: "The server is still starting",
   stopping: "The server is stopping",
   missing: "It is not there any more",
+  unreachable: "The picture could not be got",
+  private: "That address is not asked",
   network: "The server can't be reached",
   crashed: "It can't be judged here",
   nothing: "There is nothing to judge",
@@ -214,9 +219,10 @@ const ADVICE = {
 };
 
 // What may go better the next time, with nothing changed.
-const PASSING = ["network", "timeout", "slow", "busy", "starting", "stopping", "disk", "http"];
+const PASSING = ["network", "disconnected", "timeout", "slow", "busy", "starting", "stopping"];
+const BROKEN = ["disk", "output", "decoder", "http"];
 
-export const passes = (kind) => PASSING.includes(kind);
+export const passes = (kind) => PASSING.includes(kind) || BROKEN.includes(kind);
 
 export const problem = (kind) => KINDS[kind] ?? "This did not work";
 

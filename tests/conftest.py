@@ -22,7 +22,6 @@ from assay.judge.rule import EnsembleRule, Errors, HeadKind, Judge, Rows, Stream
 from assay.judge.seen import Seen
 from tiny import WEIGHTS, tiny_graph
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and what the tests start and interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

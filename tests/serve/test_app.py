@@ -440,6 +440,14 @@ def test_of_a_clip_the_frame_is_explained_that_says_it_most_clearly(
             assert told["streams"][0]["score"] == expected["streams"][0]["score"]
 
 
+def test_a_picture_that_is_too_large_to_explain_is_judged_all_the_same(serve: Serve, picture: Picture) -> None:
+    with serve(explained=80 * 64) as client:
+        for data, status in ((picture(220, 80, 64), 200), (picture(220, 81, 64), 422)):
+            assert client.post("/v1/explain", files={"file": ("a.png", data)}).status_code == status
+        assert "cut out what matters" in client.post("/v1/explain", files={"file": ("a.png", data)}).text
+        assert judge(client, data).status_code == 200
+
+
 def test_a_detector_that_cannot_explain_says_so(serve: Serve, bundle_folder: Path, parts: Any, tmp_path: Path) -> None:
     parts.files.pop("tiny.explain.onnx")
     folder = parts.write(tmp_path / "mute").folder

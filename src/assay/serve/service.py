@@ -273,6 +273,10 @@ class Service:
                     task = Task("frame", source, detector, received.name, number=number, over=over)
                     first = await self._decoded(client, task)
                 assert first.pixels is not None
+                height, width, _ = first.pixels.shape
+                if height * width > (most := self.settings.explained):
+                    told = f"{width} x {height} px, more than {most:,} that can be explained here; cut out what matters"
+                    raise InputError(told, kind="too_many_pixels")
                 found = await asyncio.wrap_future(self.networks.explain(detector, first.pixels, toward, over))
         finally:
             over.set()

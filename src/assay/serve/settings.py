@@ -39,6 +39,8 @@ class Settings:
             refused; `job_uploads` that come in at the time may go beyond.
         backlog: inputs of jobs that wait. 100,000.
         pixels: of one frame. 100 million (`assay.image.decode.Limits`).
+        explained: pixels of a picture that is explained. 30 million: it takes about 25 bytes for each, in the process
+            that owns everything else.
         frames: of a clip or animation, where `every` does not say otherwise. 15, as GenConViT judges a clip.
         clip_frames: of a clip, where `every` says how many. 2,000: over half an hour at one a second.
 
@@ -93,6 +95,7 @@ class Settings:
     spool_bytes: int = 32 << 30
     backlog: int = 100_000
     pixels: int = 100_000_000
+    explained: int = 30_000_000
     frames: int = 15
     clip_frames: int = 2_000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import socket
 import sys
@@ -16,28 +15,9 @@ from typing import Any
 import pytest
 
 from assay.image.decode import decode
-
-BENCH = Path(__file__).parents[2] / "bench"
+from benches import loaded
 
 pytest.importorskip("av")
-
-
-def loaded(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module", autouse=True)
-def beside() -> Iterator[None]:
-    """Benches import each other by name."""
-    sys.path.insert(0, str(BENCH))
-    yield
-    sys.path.remove(str(BENCH))
 
 
 @pytest.fixture(scope="module")

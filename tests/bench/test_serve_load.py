@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +12,8 @@ from typing import Any
 import pytest
 
 import assay
+from benches import loaded
 
-BENCH = Path(__file__).parents[2] / "bench"
 FAKE = {"input": "/in/a.jpg", "verdict": "fake", "score": 0.91, "streams": [{"name": "trace", "score": 0.91}]}
 BROKEN = {"input": "/in/b.jpg", "error": {"kind": "corrupt", "message": "/in/b.jpg is cut short"}}
 EXPECTED = [FAKE, BROKEN]
@@ -25,18 +22,8 @@ REFUSED = json.dumps({"error": {"kind": "busy", "message": "too much is waiting"
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCH))  # benches import each other by name
-    try:
-        spec = importlib.util.spec_from_file_location("bench_serve_load", BENCH / "serve_load.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path.remove(str(BENCH))
+def bench(beside: None) -> ModuleType:
+    return loaded("serve_load")
 
 
 def judged(score: float) -> str:

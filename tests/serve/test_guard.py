@@ -70,19 +70,22 @@ def test_a_file_that_is_spoiled_while_it_serves_changes_nothing(file: Path) -> N
     assert keys.owner(key) is not None
 
 
-def test_a_spoiled_file_is_told_of_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_spoiled_file_is_told_of_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    # Not by what comes out of logging: some library may have switched it off by now.
+    monkeypatch.setattr(guard._log, "warning", lambda *said: told.append(said))
     key = guard.new_key(file, "alice")
     keys = Keys(file)
     whole = file.read_text()
     for spoil in (lambda: file.write_text("nonsense"), file.unlink):
-        caplog.clear()
+        told.clear()
         spoil()
         for _ in range(5):
             assert keys.owner(key) is not None
-        assert len(caplog.records) == 1
+        assert len(told) == 1
     file.write_text(whole + "# whole again\n")
     assert keys.owner(key) is not None
-    assert len(caplog.records) == 1
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("line", ["nonsense", "a b", "../x " + "0" * 64, "alice " + "g" * 64, "alice " + "0" * 63])

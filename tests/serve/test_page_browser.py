@@ -35,6 +35,7 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
 
 expect = playwright.expect
+expect.set_options(timeout=20_000)  # machines that test are busy
 File = dict[str, Any]
 
 SHARE = {"low": 0.1, "high": 0.3, "n": 90}
@@ -418,6 +419,7 @@ def test_a_result_can_be_kept(visit: Any) -> None:
         page.click("#keep-csv")
     kept = Path(coming.value.path()).read_bytes()
     choose(page, png("holiday.png", 220), png("b.png", 20))
+    expect(page.locator("#job-rows tr")).to_have_count(2)
     expect(page.locator("#job-going")).to_be_hidden()
     with page.expect_download() as coming:
         page.click("#job [data-keep='results.csv']")
@@ -554,7 +556,8 @@ def test_thousands_of_results_are_sorted_and_filtered_at_once(visit: Any) -> Non
     page.route("**/v1/jobs/x", lambda route: route.fulfill(json=job))
     results = [result(number, (7 * number % 2000) / 2000) for number in range(2000)]
     page.route("**/v1/jobs/x/events", lambda route: route.fulfill(**events(results, job)))
-    page.evaluate("location.hash = 'job=x'")
+    page.evaluate("history.replaceState(null, '', '#job=x')")
+    page.reload()
     rows = page.locator("#job-rows tr")
     expect(rows).to_have_count(200)
     expect(page.locator("#job-shown")).to_have_text("2,000 of 2,000 shown, the first 200 of them at once")
@@ -574,27 +577,32 @@ def test_thousands_of_results_are_sorted_and_filtered_at_once(visit: Any) -> Non
 def test_a_job_is_followed_through_a_lost_connection_and_nobody_loses_their_place(visit: Any) -> None:
     page = visit()
     asked: list[str | None] = []
+    away = True
 
     def coming(route: Any) -> None:
         asked.append(route.request.headers.get("last-event-id"))
         if len(asked) == 1:
             route.fulfill(**events([result(2, 0.5), result(5, 0.9)], None))
-        elif len(asked) < 4:
+        elif away:
             route.abort()
         else:
             route.fulfill(**events([result(at, at / 10) for at in range(6)], a_job(6, real=3, uncertain=3)))
 
     page.route("**/v1/jobs/x", lambda route: route.fulfill(json=a_job(6, uncertain=2)))
     page.route("**/v1/jobs/x/events", coming)
-    page.evaluate("location.hash = 'job=x'")
+    page.evaluate("history.replaceState(null, '', '#job=x')")
+    page.reload()
     expect(page.locator("#job-rows tr")).to_have_count(2)
     page.click("[data-sort=score] button")
     page.focus("[aria-label='Look closer at 5.png']")
     expect(page.locator("#wait")).to_contain_text("The connection to the server is lost.")
+    away = False
     expect(page.locator("#job-rows tr")).to_have_count(6)
     expect(page.locator("#wait")).to_be_hidden()
     expect(page.locator("#job-going")).to_be_hidden()
-    assert asked == [None, "2", "2", "2"]
+    assert asked[0] is None
+    assert set(asked[1:]) == {"2"}
+    assert len(asked) >= 3
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Look closer at 5.png"
 
 
@@ -658,6 +666,7 @@ def test_a_row_is_looked_at_closer_and_left_again(visit: Any) -> None:
 def test_results_are_kept_found_again_and_deleted(visit: Any) -> None:
     page = visit()
     choose(page, png("a.png", 20), png("b.png", 220))
+    expect(page.locator("#job-rows tr")).to_have_count(2)
     expect(page.locator("#job-going")).to_be_hidden()
     found = {}
     for what in ("report", "results.csv", "results.jsonl"):

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -443,3 +444,18 @@ def test_a_process_keeps_its_memory_for_the_next_picture(begin: Begin, picture: 
         for _ in range(10):
             done(decoders, Task("cut", data))
         assert pages() - before < 1_000
+
+
+@pytest.mark.parametrize("breaks", ["send_bytes", "recv_bytes"])
+def test_one_whose_server_was_killed_ends_without_a_word(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    def broken(*given: object) -> bytes:
+        raise ConnectionResetError
+
+    for what in ("_bound", "_keep", "_end_with_parent"):  # of a process of its own
+        monkeypatch.setattr(decoder, what, lambda *given: None)
+    monkeypatch.setattr(signal, "signal", lambda *given: None)
+    connection: Any = SimpleNamespace(send_bytes=lambda data: None, recv_bytes=broken)
+    setattr(connection, breaks, broken)
+    decoder.work(connection, [str(bundle_folder)], DEFAULT, "", 1 << 30)

@@ -47,7 +47,12 @@ def work(connection: Connection, folders: Sequence[str], limits: Limits, trusted
         return
     _bound(memory)
     _keep()
-    connection.send_bytes(wire.pack({"ready": True}))
+    with contextlib.suppress(ConnectionError):  # the server was killed
+        connection.send_bytes(wire.pack({"ready": True}))
+        _serve(connection, detectors, limits, trusted)
+
+
+def _serve(connection: Connection, detectors: Sequence[Detector], limits: Limits, trusted: str) -> None:
     while True:
         try:
             asked, arrays = wire.unpack(connection.recv_bytes())

@@ -338,9 +338,14 @@ class Fuzzer:
                 with self._lock:
                     self._jobs.append((made, job, number))
                 return
-            found = self._server.ask("GET", f"/v1/jobs/{job}/results?limit=1000")
-            models.Results.model_validate(read(found.body))
-            fault = self._fault_of_job(told.json, read(found.body)["results"])
+            results: list[Any] = []
+            while True:
+                found = self._server.ask("GET", f"/v1/jobs/{job}/results?limit=1000&offset={len(results)}")
+                models.Results.model_validate(page := read(found.body))
+                results += page["results"]
+                if not page["results"] or len(results) >= page["total"]:
+                    break
+            fault = self._fault_of_job(told.json, results)
             if self._server.ask("DELETE", f"/v1/jobs/{job}").status != 204:
                 fault = fault or "cannot be deleted"
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from assay.data import index as documents
 from assay.data import shards
 from assay.data.index import INDEX, SUFFIXES, Index
 from assay.errors import ManifestError
@@ -100,3 +101,17 @@ def test_shards_of_a_class_are_chosen_and_a_wrong_choice_names_what_there_is(out
     assert {shard.label for shard in index.select(split="train", label=Label.FAKE)} == {Label.FAKE}
     assert index.select() == index.shards == index.select(split=["train", "tune"])
     assert "train-fake, train-real" in refused(lambda: index.select(split="test"))
+
+
+def test_a_stop_while_an_index_is_written_is_a_stop_and_leaves_the_one_that_was(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (out / INDEX).read_bytes()
+
+    def stopped(label: Label | None) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(documents, "word", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        documents.save(out / INDEX, documents.read(out / INDEX))
+    assert (out / INDEX).read_bytes() == before

@@ -79,11 +79,24 @@ def _serve(end: Connection, number: int, port: str) -> None:
 # ── losses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Drawing(torch.nn.Module):
+    """Stands for a network that draws its pictures: it is to keep the squares of its rows small."""
+
+    def __init__(self, rows: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def penalties(self) -> dict[str, Tensor]:
+        return {"reconstruction": torch.cat(list(self.rows.values())).square().mean()}
+
+
 class Given(Forward):
     """Embeddings that are given in place of a network's."""
 
-    def __init__(self, rows: Mapping[str, Tensor], aside: torch.nn.Module, pairs: int, of: Ranks) -> None:
-        super().__init__(torch.nn.Identity(), aside, {}, pairs, View(), Machine("cpu", False, 0, of))  # type: ignore[arg-type]
+    def __init__(self, rows: Mapping[str, Tensor], aside: Any, stage: Descend, of: Ranks) -> None:
+        network: Any = Drawing(rows)
+        penalties = getattr(stage.loss, "penalties", {})
+        super().__init__(network, aside, penalties, stage.pairs, View(), Machine("cpu", False, 0, of))
         self.rows = rows
 
     def embed(self, views: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, Tensor]:
@@ -103,7 +116,7 @@ def lost(of: Ranks, stage: Descend, names: tuple[str, ...], dtype: torch.dtype) 
     rows = {name: x[mine].requires_grad_() for name, x in every.items()}
     torch.manual_seed(3)
     aside = objective(stage.loss, 6).to(dtype)
-    forward = Given(rows, aside, stage.pairs, of)
+    forward = Given(rows, aside, stage, of)
     loss = forward(Batch({}, methods[mine], teacher[mine]), torch.Generator().manual_seed(5))
     loss.backward()
     asides = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,7 +84,9 @@ def begun(recipe: Recipe, data: Split, bf16: bool = False, **ways: bool) -> tupl
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_what_is_computed_again_comes_out_the_same_and_is_not_kept(bf16: bool, varied: Recipe, data: Split) -> None:
+def test_what_is_computed_again_comes_out_the_same_and_is_not_kept(
+    bf16: bool, varied: Recipe, data: Split, tmp_path: Path
+) -> None:
     """To the bit: the same kernels on the same numbers, chance and running statistics included."""
     (plain, batches), (again, _) = begun(varied, data, bf16), begun(varied, data, bf16, recompute=True)
     assert kept(again, batches) < 0.75 * kept(plain, batches)
@@ -92,6 +95,15 @@ def test_what_is_computed_again_comes_out_the_same_and_is_not_kept(bf16: bool, v
     mine, other = again.trunk.state_dict(), plain.trunk.state_dict()
     assert mine.keys() == other.keys()
     assert all(torch.equal(x, other[name]) for name, x in mine.items())
+    # And what is exported knows nothing of it.
+    again.save(tmp_path / "a.safetensors")
+    bare = again.plain(tmp_path / "a.safetensors")
+    assert bare.machine == plain.machine
+    assert ["forward" in vars(block) for block in blocks(bare.trunk.network)] == [False] * len(
+        blocks(bare.trunk.network)
+    )
+    assert all(torch.equal(x, mine[name]) for name, x in bare.trunk.state_dict().items())
+    assert plain.plain(tmp_path / "a.safetensors") is plain
 
 
 def test_nothing_is_computed_again_where_nothing_goes_back() -> None:

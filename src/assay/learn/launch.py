@@ -46,7 +46,7 @@ def start(devices: int, arguments: Sequence[str], command: Sequence[str] = ASSAY
         which one it was and how it ended, for a message: empty where it is not known, or nothing failed.
     """
     # Processors that do not share their cores out wait for one another.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // devices)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     first, *rest = (*command, *arguments)
     # What it has to say is said here, in a line.
     loud = logging.root.manager.disable

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",  # else what serves a client dies of its fork, one time in five
 }
 
 QUICK = {

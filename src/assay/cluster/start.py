@@ -100,10 +100,11 @@ def _init(ray: Any, options: dict[str, Any], address: str | None) -> None:
     try:
         try:
             _tried(ray, options)
-        except Exception:
-            if address is not None:
+        except Exception as error:
+            # Ray gives its own processes half a minute, which a busy machine may take. And the process that a head
+            # starts for a client now and then dies of its fork: gRPC's threads do not survive one.
+            if address is not None and "Initialization failure" not in str(error):
                 raise
-            # It gives its own processes half a minute, which a busy machine may take.
             ray.shutdown()
             _tried(ray, options)
     except Exception as error:  # Ray's own, gRPC's and those of the operating system

@@ -7,7 +7,7 @@ DATA ?= data/manifest.csv
 NAME ?=
 OUT ?= .runs/$(NAME)
 
-.PHONY: demo test check format bench torture samples detector study studies lock clean
+.PHONY: demo test check format bench torture serve-bench samples detector study studies lock clean
 
 demo: $(JUDGE)/ready ## judge the sample pictures, or IMAGE=…
 	$(JUDGE)/bin/assay scan $(IMAGE)
@@ -31,6 +31,11 @@ bench: $(DEV)/ready ## pictures per second, memory, time to first verdict
 torture: $(DEV)/ready ## 1,000 kills of a scan, 100,000 mutated files
 	$(DEV)/bin/python bench/kills.py --kills 1000
 	$(DEV)/bin/python bench/mutate.py --count 100000
+
+serve-bench: $(DEV)/ready ## load, kills and fuzzing of the server
+	$(DEV)/bin/python bench/serve_load.py
+	$(DEV)/bin/python bench/serve_kills.py --kills 100
+	$(DEV)/bin/python bench/serve_fuzz.py
 
 samples: $(DEV)/ready ## train the small generator on DATA and make the sample fakes
 	$(DEV)/bin/python bench/samples.py --data $(DATA) --out samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from assay.judge.heads import Head, LinearHead, NearestHead, OneClassHead
 from assay.judge.rule import EnsembleRule, Errors, HeadKind, Judge, Rows, StreamRule
 from assay.judge.seen import Seen
 from tiny import WEIGHTS, tiny_graph
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and what the tests start and interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclasses.dataclass

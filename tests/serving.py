@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from assay.serve.app import create
 from assay.serve.service import Service
 from assay.serve.settings import Settings
+from assay.serve.spool import Spool, Spooled
 
 Serve = Callable[..., contextlib.AbstractContextManager[TestClient]]
 """`serve(**changes)`: a client of a server with changed settings, once it is ready."""
@@ -54,6 +55,7 @@ def judge(client: TestClient, data: bytes, name: str = "a.png", **query: Any) ->
 def kind(answer: Any) -> tuple[int, str]:
     assert set(answer.json()) == {"error"}, answer.text
     assert set(answer.json()["error"]) == {"kind", "message"}
+    assert answer.status_code not in (429, 503) or int(answer.headers["Retry-After"]) >= 1
     return answer.status_code, answer.json()["error"]["kind"]
 
 
@@ -61,12 +63,23 @@ def several(*files: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
     return [("file", file) for file in files]
 
 
+def until(happens: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def finished(client: TestClient, id: str) -> dict[str, Any]:
-    until = time.monotonic() + 30
-    while (job := client.get(f"/v1/jobs/{id}").json())["state"] not in ("done", "cancelled"):
-        assert time.monotonic() < until, job
-        time.sleep(0.02)
-    return dict(job)
+    """A job, once it is done."""
+    until(lambda: client.get(f"/v1/jobs/{id}").json()["state"] == "done", 30)
+    return dict(client.get(f"/v1/jobs/{id}").json())
+
+
+def put(spool: Spool, data: bytes) -> Spooled:
+    with spool.writer() as writer:
+        writer.write(data)
+        return writer.finish()
 
 
 def spooled(client: TestClient) -> list[str]:

@@ -9,8 +9,10 @@ import itertools
 import re
 from typing import Any
 
-VOID = ("meta", "img", "input", "br", "rect", "line", "circle", "polygon", "polyline")
-"""Without an end: HTML's, and shapes of SVG, which close themselves."""
+SHAPES = ("rect", "line", "circle", "path", "polygon", "polyline")
+"""Of SVG: they close themselves, or are closed at once."""
+VOID = ("meta", "img", "input", "br", *SHAPES)
+"""Without an end."""
 
 
 class Read(html.parser.HTMLParser):
@@ -37,7 +39,7 @@ class Read(html.parser.HTMLParser):
             self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert tag in SHAPES or self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text.append((self.open[-1] if self.open else "", data))

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from assay import errors
 from assay.types import Failure, Label, Verdict
 
+# ONNX Runtime keeps records of its use, to be sent to its makers, unless it is told not to before it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 if TYPE_CHECKING:
     from assay.judge.detector import Detector
 
     __version__: str
-
-# Before anything imports it: from 1.31 on ONNX Runtime reports on itself to its makers over the network, and leaves a
-# number for the machine in the user's cache. assay opens no connection that was not asked for.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Detector", "Failure", "Label", "Verdict", "errors", "load"]
 

@@ -36,7 +36,8 @@ class InputError(AssayError):
     """One input could not be judged.
 
     `kind` is one of: missing, permission, not_a_file, unreadable, empty, not_an_image, unsupported, truncated, corrupt,
-    too_many_bytes, too_many_pixels, too_many_frames, needs_extra.
+    too_many_bytes, too_many_pixels, too_many_frames, needs_extra; of a server, where a process of its own decodes:
+    too_slow, crashed, too_much_memory (it was killed, broke down, or ran out of memory).
     """
 
     kind = "input"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,13 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
+import benches
 from assay.errors import RecipeError
 from assay.judge.seen import Seen
 from assay.measure.robustness import conditions
 from assay.metrics import auc
 from assay.types import Failure, Label, Sample, Verdict
-
-BENCH = Path(__file__).parents[2] / "bench" / "public.py"
 
 FERRET = """
 import util
@@ -70,14 +68,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def public() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("bench_public", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["bench_public"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["bench_public"]
+def public(beside: None) -> ModuleType:
+    return benches.loaded("public")
 
 
 def put(folder: Path, files: Mapping[str, object]) -> Path:

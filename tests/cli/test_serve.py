@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import assay
 from assay import cli
-from assay.serve import running
+from assay.serve import guard, running
 from assay.serve.settings import Settings
 from serving import png
 
@@ -59,8 +59,10 @@ def start(bundle_folder: Path, tmp_path: Path) -> Start:
 
 def children(pid: int) -> list[int]:
     """The processes that decode. Beside them there may be one that keeps count of shared resources."""
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    mine = [int(child) for task in found.parent.parent.iterdir() for child in (task / "children").read_text().split()]
+    mine: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread may end meanwhile
+            mine += map(int, (task / "children").read_text().split())
     return [child for child in mine if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
@@ -166,6 +168,7 @@ def settings(bundle_folder: Path, tmp_path: Path, **changes: object) -> list[str
         "import json, os, pathlib, sys\n"
         "from assay.serve import running, settings\n"
         "given = json.loads(sys.argv[1])\n"
+        "running.CONNECTIONS = given.pop('connections', running.CONNECTIONS)\n"
         "made = settings.Settings(pathlib.Path(given.pop('data')), detectors=(given.pop('detector'),), **given)\n"
         "running.run(made, lambda url, detectors: print(json.dumps({'url': url}), flush=True))"
     )
@@ -192,6 +195,42 @@ def test_a_client_that_never_says_what_it_wants_is_left(bundle_folder: Path, tmp
         assert client.post("/v1/judge", files={"file": png(flat(20))}).status_code == 200
 
 
+def said(place: tuple[str, int], *parts: bytes) -> bytes:
+    """What a server says to bytes, which come one after the other, until it hangs up."""
+    with socket.create_connection(place, timeout=10) as line:
+        answer = b""
+        for part in parts:
+            line.sendall(part)
+            answer += line.recv(10_000)
+        while part := line.recv(10_000):
+            answer += part
+    return answer
+
+
+def test_what_is_no_request_and_what_is_one_too_many_are_told_with_all_the_headers(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with begun(*settings(bundle_folder, tmp_path, connections=1)) as (process, client):
+        assert client.get("/health").status_code == 200
+        place = (client.base_url.host, client.base_url.port)
+        crowded = said(place, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for answer, status, kind in ((said(place, b"\0\r\n\r\n"), 400, "request"), (crowded, 503, "busy")):
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(f"HTTP/1.1 {status} ".encode())
+            assert json.loads(body)["error"]["kind"] == kind
+            told = head.decode().lower()
+            assert all(f"{name}: {value}".lower() in told for name, value in guard.HEADERS.items())
+        assert b"retry-after: 5" in crowded.lower()
+        # An answer that has begun is not spoiled by what comes after it.
+        head = b"POST /v1/judge HTTP/1.1\r\nHost: evil.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert said(place, head, b"no chunk\r\n").count(b"HTTP/1.1") == 1
+        assert client.get("/health").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_small_answers_are_sent_at_once(start: Start) -> None:
     with start() as (_, client):
         seconds = []
@@ -203,19 +242,18 @@ def test_small_answers_are_sent_at_once(start: Start) -> None:
 
 
 def test_a_server_that_cannot_begin_says_why_in_one_line(bundle_folder: Path, tmp_path: Path) -> None:
-    line = ["-m", "assay", "serve", "--data", str(tmp_path / "data"), "--port", "0", "--detector"]
     (bundle_folder / "heads.npz").write_bytes(b"spoiled")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        for more, said in (([str(tmp_path / "none")], "none"), ([str(bundle_folder)], "heads.npz")):
-            done = subprocess.run([sys.executable, *line, *more], capture_output=True, text=True, timeout=60)
-            assert (done.returncode, done.stdout) == (2, "")
+        port = taken.getsockname()[1]
+        for free, folder, said in (
+            (0, tmp_path / "none", "none"),
+            (0, bundle_folder, "heads.npz"),
+            (port, bundle_folder, f"port {port}"),
+        ):
+            done = run("--data", tmp_path / "data", "--port", free, "--detector", folder)
+            assert (done.exit_code, done.stdout) == (2, "")
             assert said in done.stderr
             assert done.stderr.count("\n") == 1
-        line[line.index("0")] = port
-        done = subprocess.run([sys.executable, *line, str(bundle_folder)], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2
-        assert f"port {port}" in done.stderr
 
 
 def test_without_the_extra_it_is_named() -> None:

@@ -9,6 +9,8 @@ import itertools
 import json
 import math
 import re
+import shutil
+import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +23,9 @@ from PIL import Image
 from assay.errors import InputError
 from assay.judge.sink import FORMATS, Stream
 from assay.measure import clips as cutting
-from assay.measure import page
+from assay.measure import curves, page
 from assay.measure.beside import Beside, beside
+from assay.measure.block import Block
 from assay.measure.evaluate import Table, Trouble
 from assay.measure.page import plots, stored, tally
 from assay.measure.page.tally import Bar
@@ -90,7 +93,7 @@ def shown(section: page.Section, title: str = "Report") -> Read:
 def rows_of(read: Read) -> list[str]:
     """The inputs of the results' table, in order."""
     whole = read.whole.partition("<h3>Results</h3>")[2].partition("<h3>")[0]
-    return re.findall(r'<th scope="row"><bdi>(.*?)</bdi>', whole)
+    return re.findall(r'<th scope="row"[^>]*><bdi>(.*?)</bdi>', whole)
 
 
 # ── scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -509,6 +512,116 @@ def test_tables_that_scroll_are_reached_by_keys_and_names_are_isolated(tmp_path:
     assert all(tag["tabindex"] == "0" and tag["role"] == "group" and tag["aria-label"] for tag in wide)
     assert f"<bdi>{RIGHT_TO_LEFT}</bdi>" in read.whole
     assert re.sub(r"<bdi>[^<]*</bdi>", "", read.whole).count(RIGHT_TO_LEFT) == 0
+
+
+def test_rows_of_results_say_what_their_parts_are_however_they_are_laid_out(tmp_path: Path) -> None:
+    read = shown(page.of_file(written(tmp_path / "r.jsonl"), picture=lambda *_: "gone"))
+    whole = read.whole.partition('<table class="results" role="table">')[2].partition("</table>")[0]
+    assert whole.count('role="columnheader"') == 7
+    assert whole.count('role="row"') == 7
+    assert whole.count('role="rowheader"') == 6
+    assert whole.count('role="cell"') == whole.count("<td") == 36
+
+
+def test_no_two_verdicts_are_told_apart_by_colour_alone() -> None:
+    words = (*map(str, Ruling), "failed")
+    rules = [re.findall(rf"\.{word}::before {{(.*?)}}", page.frame.STYLE, re.DOTALL) for word in words]
+    assert all(len(each) == 1 for each in rules)
+    assert len({each[0] for each in rules}) == len(words)
+
+
+def test_a_table_without_rows_is_told_to_have_none() -> None:
+    lines = [*page.frame.of_block(Block("Gaps", ("gap", "high"), [], note="too few"))]
+    assert lines == ["<p><bdi>Gaps</bdi>: none</p>", '<p class="soft"><bdi>too few</bdi></p>']
+
+
+def test_a_detector_has_the_same_dashes_in_every_plot() -> None:
+    each = Interval(0.5, 0.4, 0.6, 9)
+    names = [f"{number}" for number in range(6)]
+    conditions = {"jpeg90": {"auc": each}, "jpeg50": {"auc": each}}
+    one = Read(curves.svg(dict.fromkeys(names, conditions)))
+    other = Read(plots.roc({}, {key: [(each, each)] for key in names}, "t"))
+    keys = [[tag.get("stroke-dasharray") for tag in read.all("polyline")][:6] for read in (one, other)]
+    assert keys[0] == keys[1] == [None, "7 3", "2 3", "9 3 2 3", "5 5", None]
+
+
+# ── in a browser ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which the group dev installs")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium on the path")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+LARGE = {"viewport": {"width": 1200, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "color_scheme": "dark"}
+
+
+def visited(browser: Any, file: Path, **how: Any) -> Any:
+    """A page that is read. It must ask for nothing but itself, and nothing in it fails."""
+    opened = browser.new_context(**how).new_page()
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("console", lambda told: asked.append(told.text))
+    opened.on("pageerror", lambda error: asked.append(str(error)))
+    opened.goto(file.as_uri())
+    assert [each for each in asked if not each.startswith("data:")] == [file.as_uri()]
+    return opened
+
+
+def small(*_: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (90, 60), "grey").save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("how", [LARGE, PHONE], ids=["light", "dark phone"])
+def test_reports_stand_in_nobodys_way(
+    browser: Any, tmp_path: Path, one: dict[str, Any], found: Beside, how: dict[str, Any]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    scan = page.of_file(written(tmp_path / "r.jsonl"), 1, picture=small)
+    file = tmp_path / "report.html"
+    sections = [scan, page.of_evaluation(one, "one", 2), page.of_evaluation(plain(found), "two", 3)]
+    file.write_text(page.report(sections, "All"), "utf-8")
+    opened = visited(browser, file, **how)
+    opened.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+    violations = axe.Axe().run(opened).response["violations"]
+    assert [each["id"] for each in violations if each["impact"] in ("serious", "critical")] == []
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # Words beside a plot are inside of it.
+    outside = (
+        "[...document.querySelectorAll('svg text')].filter(each => each.getBoundingClientRect().left <"
+        " each.ownerSVGElement.getBoundingClientRect().left - 1).map(each => each.textContent)"
+    )
+    assert opened.evaluate(outside) == []
+    opened.context.close()
+
+
+def test_thousands_of_results_are_sorted_and_filtered_in_a_moment(browser: Any, tmp_path: Path) -> None:
+    results = [verdict(f"{number}.png", (7 * number % 2000) / 2000).to_dict() for number in range(2000)]
+    section = page.of_results(results, "many", rows=2000, picture=None)
+    (tmp_path / "r.html").write_text(page.report([section]), "utf-8")
+    opened = visited(browser, tmp_path / "r.html", **PHONE)
+    rows = opened.locator("tbody tr[data-word]")
+    assert rows.count() == 2000
+    began = time.monotonic()
+    opened.locator("th[data-sort] button", has_text="score").click()
+    assert rows.first.locator(".score").inner_text() == "0.000"
+    opened.locator("input[type=search]").fill("1999.png")
+    assert opened.inner_text("output") == "1 of 2000 rows"
+    assert opened.locator("tbody tr[data-word]:visible").count() == 1
+    assert time.monotonic() - began < 5
+    # On a phone a row is no wider than the page.
+    assert rows.nth(0).evaluate("each => each.scrollWidth <= innerWidth")
+    opened.context.close()
 
 
 # ── hostile inputs ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.serve import decoding
 from assay.serve.settings import Settings
 from serving import Serve, png, served
+
+
+@pytest.fixture(autouse=True)
+def quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that decode begin in no time, as copies of one that has imported what they need. A real server's begin
+    anew (`tests/cli/test_serve.py`)."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["assay.serve.decoder"])
+        monkeypatch.setattr(decoding, "_CONTEXT", context)
 
 
 @pytest.fixture

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import errno
 import hashlib
 import io
 import json
 import os
 import re
 import signal
+import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +28,11 @@ import assay
 from assay.errors import BundleError, OutputError
 from assay.image.alter import OPERATIONS
 from assay.image.view import View
-from assay.serve import models
+from assay.serve import backlog, models, service
+from assay.serve.app import create
 from assay.serve.service import Service
 from assay.serve.settings import Settings
-from serving import Serve, finished, gif, halted, judge, kind, served, service_of, several, spooled
+from serving import Serve, finished, gif, halted, judge, kind, served, service_of, several, spooled, until
 
 Picture = Callable[..., bytes]
 
@@ -72,7 +76,10 @@ def test_verdicts_of_several_streams_and_detectors_are_theirs(
         assert "tiny" in judge(client, picture(20), detector="tine").json()["error"]["message"]
         assert kind(judge(client, picture(20), detector=str(bundle_folder))) == (400, "unknown")
         card = client.get("/v1/detectors/voters").json()
-        assert card["limits"]
+        models.Card.model_validate(card)
+        judging_by = json.loads((tmp_path / "named" / "judge.json").read_text())["ensemble"]
+        for name in ("threshold", "fpr", "errors", "rows"):
+            assert card[name] == judging_by[name]
         assert "folder" not in card
         assert str(tmp_path) not in json.dumps(card)
         assert kind(client.get("/v1/detectors/none")) == (404, "missing")
@@ -200,6 +207,70 @@ def test_names_are_data_and_no_more(serve: Serve, picture: Picture, tmp_path: Pa
         assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_fields_that_nobody_asked_for_are_not_read_without_end(serve: Serve, picture: Picture) -> None:
+    other = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+    mine = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + picture(90) + b"\r\n--x--\r\n"
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    with serve() as client:
+        assert client.post("/v1/judge", content=99 * other + mine, headers=form).status_code == 200
+        assert kind(client.post("/v1/judge", content=999 * other + mine, headers=form)) == (413, "too_large")
+
+
+@pytest.mark.parametrize("slow", ["write", "fsync", "fsync of the folder"])
+def test_an_upload_that_takes_too_long_to_reach_the_disk_leaves_nothing(
+    serve: Serve, picture: Picture, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    name = slow.split()[0]
+    real, seen = getattr(os, name), list[bool]()
+
+    def waits(handle: int, *more: Any) -> Any:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == ("folder" in slow):
+            before = os.fstat(handle)
+            time.sleep(0.4)
+            seen.append(os.path.samestat(before, os.fstat(handle)))  # it is not closed, and no other file's by now
+        return real(handle, *more)
+
+    with serve(upload=0.2, in_memory=0) as client:
+        monkeypatch.setattr(os, name, waits)
+        assert kind(judge(client, picture(90))) == (408, "slow")
+        until(lambda: bool(seen))
+        time.sleep(0.05)
+        assert seen == [True]
+        assert spooled(client) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/judge", "/v1/alter", "/v1/explain"])
+def test_a_client_that_leaves_is_not_waited_for(serve: Serve, picture: Picture, path: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + picture(90) + b"\r\n--x--\r\n"
+
+    async def ask(app: Any, leaves: Any) -> None:
+        coming = iter([{"type": "http.request", "body": body}])
+
+        async def receive() -> Any:
+            if (message := next(coming, None)) is not None:
+                return message
+            while not leaves():
+                await anyio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        async def answer(message: Any) -> None:
+            pass
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+        await app({**scope, "client": ("127.0.0.1", 1)}, receive, answer)
+
+    with serve(in_memory=0) as client:
+        places = service_of(client).explaining if path == "/v1/explain" else service_of(client).gate
+        with halted(client):
+            assert client.portal is not None
+            asking = client.portal.start_task_soon(ask, client.app, lambda: len(places) and spooled(client))
+            asking.result(10)
+            assert len(places) == 0
+            assert spooled(client) == []
+        assert judge(client, picture(20)).status_code == 200
+
+
 def test_a_client_that_is_too_slow_is_left(serve: Serve, picture: Picture) -> None:
     async def send(app: Any, pause: float, chunks: list[bytes]) -> tuple[int, dict[str, str]]:
         told: dict[str, Any] = {}
@@ -254,9 +325,7 @@ def test_what_takes_too_long_is_answered_and_not_judged_later(serve: Serve, pict
         with halted(client):
             assert kind(judge(client, picture(90))) == (408, "timeout")
             assert kind(judge(client, picture(90))) == (408, "timeout")
-        until = time.monotonic() + 20
-        while judge(client, picture(20)).status_code != 200:
-            assert time.monotonic() < until
+        until(lambda: judge(client, picture(20)).status_code == 200)
         assert len(service_of(client).gate) == 0
 
 
@@ -269,6 +338,30 @@ def test_a_decoder_that_hangs_costs_its_own_input_and_is_counted(serve: Serve, p
         text = client.get("/metrics").text
         assert "assay_decoder_restarts_total 1.0" in text
         assert 'assay_failures_total{kind="too_slow"} 1.0' in text
+
+
+def test_where_no_process_can_be_begun_nothing_is_said_of_the_input(
+    serve: Serve, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_AGAIN", 0.1)
+    with serve() as client:
+        decoders, (pid,) = service_of(client).decoders, service_of(client).decoders.pids
+        begin = decoders._begin
+
+        def fails() -> Any:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        monkeypatch.setattr(decoders, "_begin", fails)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: pid not in decoders.pids or not any(each.alive for each in decoders._processes))
+        refused = judge(client, picture(90))
+        assert kind(refused) == (503, "decoder")
+        assert refused.headers["Retry-After"]
+        id = client.post("/v1/jobs", files={"file": picture(20)}).json()["id"]
+        time.sleep(0.3)
+        assert client.get(f"/v1/jobs/{id}").json()["finished"] == 0
+        monkeypatch.setattr(decoders, "_begin", begin)
+        assert finished(client, id)["counts"]["real"] == 1
 
 
 # ── altered and explained ────────────────────────────────────────────────────────────────────────────────────────────
@@ -347,6 +440,14 @@ def test_of_a_clip_the_frame_is_explained_that_says_it_most_clearly(
             assert told["streams"][0]["score"] == expected["streams"][0]["score"]
 
 
+def test_a_picture_that_is_too_large_to_explain_is_judged_all_the_same(serve: Serve, picture: Picture) -> None:
+    with serve(explained=80 * 64) as client:
+        for data, status in ((picture(220, 80, 64), 200), (picture(220, 81, 64), 422)):
+            assert client.post("/v1/explain", files={"file": ("a.png", data)}).status_code == status
+        assert "cut out what matters" in client.post("/v1/explain", files={"file": ("a.png", data)}).text
+        assert judge(client, data).status_code == 200
+
+
 def test_a_detector_that_cannot_explain_says_so(serve: Serve, bundle_folder: Path, parts: Any, tmp_path: Path) -> None:
     parts.files.pop("tiny.explain.onnx")
     folder = parts.write(tmp_path / "mute").folder
@@ -380,10 +481,7 @@ def test_an_explanation_that_takes_too_long_is_given_up(
         assert kind(client.post("/v1/explain", files={"file": picture(90)})) == (429, "busy")
         assert judge(client, picture(90)).status_code == 200
         assert kind(waiting.result()) == (408, "timeout")
-        until = time.monotonic() + 10
-        while not ended:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        until(lambda: bool(ended))
 
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -403,13 +501,34 @@ def test_a_server_that_stops_takes_no_more_work_and_still_tells_of_it(serve: Ser
 
 
 def test_a_server_that_is_not_ready_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.serve.app import create
-
-    monkeypatch.setattr(Service, "_open", lambda self: time.sleep(0.5))
+    loaded, opens = threading.Event(), Service._open
+    monkeypatch.setattr(Service, "_open", lambda self: (loaded.wait(20), opens(self)))
     with TestClient(create(settings), base_url="http://localhost") as client:
         assert client.get("/health").status_code == 200
         for path in ("/ready", "/v1/detectors", "/v1/jobs/x"):
-            assert kind(client.get(path)) == (503, "starting")
+            refused = client.get(path)
+            assert kind(refused) == (503, "starting")
+            assert refused.headers["Retry-After"]
+        loaded.set()
+        until(lambda: client.get("/ready").status_code == 200)
+
+
+def test_a_stop_while_it_loads_leaves_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, loading = service.bundle.read, threading.Event()
+
+    def slow(folder: Path) -> Any:
+        loading.set()
+        time.sleep(0.3)
+        return real(folder)
+
+    monkeypatch.setattr(service.bundle, "read", slow)
+    stopped = create(settings)
+    with TestClient(stopped, base_url="http://localhost"):
+        assert loading.wait(10)
+    assert stopped.state.service.decoders.pids == []
+    monkeypatch.undo()
+    with served(settings) as client:
+        assert client.get("/ready").status_code == 200
 
 
 def test_a_folder_has_one_server(settings: Settings, serve: Serve) -> None:
@@ -463,7 +582,7 @@ def test_the_description_names_every_error_and_asks_nobody_for_anything(serve: S
                     schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
                     if int(status) >= 400:
                         assert schema == {"$ref": "#/components/schemas/Error"}, (path, status)
-                if method == "post":
+                if method == "post" and path != "/v1/fetch":
                     content = route["requestBody"]["content"]["multipart/form-data"]["schema"]
                     assert content["required"] == ["file"]
                     assert {"400", "408", "413", "429"} <= set(route["responses"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import math
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +28,11 @@ from assay.image.decode import DEFAULT, Limits, decode
 from assay.image.view import View
 from assay.judge.prepared import Prepared
 from assay.judge.tracks import Sight
-from assay.serve import wire
-from assay.serve.decoding import Decoded, Decoders, Task, views_of
+from assay.serve import decoder, decoding, wire
+from assay.serve.decoding import Decoded, Decoders, Task
 from assay.serve.queue import Over
 from assay.types import Box
-from serving import gif
+from serving import gif, until
 
 Begin = Callable[..., contextlib.AbstractContextManager[Decoders]]
 
@@ -181,6 +184,42 @@ def test_what_a_file_says_of_its_origin_is_read_in_the_process_too(begin: Begin)
         assert [sign["says"] for sign in found["signs"]] == ["generated"]
 
 
+def test_whatever_goes_wrong_with_its_origin_a_picture_is_judged(
+    monkeypatch: pytest.MonkeyPatch, picture: Callable[..., bytes], detector: assay.Detector
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise IndexError
+
+    monkeypatch.setattr(decoder, "provenance", fails)
+    asked = {"do": "cut", "path": None, "detector": 0, "every": None, "changes": {}, "number": None, "origin": True}
+    data = np.frombuffer(picture(90), np.uint8)
+    *_, end = decoder._answers(asked, [data], [detector], DEFAULT, "")
+    assert wire.unpack(end)[0]["end"]["origin"] is None
+
+
+def test_a_frame_may_be_as_large_as_its_limit_of_pixels(
+    begin: Begin, picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_LARGEST", 1_000)
+    with begin(Limits(pixels=200 * 100)) as decoders:
+        found = done(decoders, Task("frame", picture(90, 200, 100)))
+        assert found.pixels is not None
+        assert found.pixels.shape == (100, 200, 3)
+
+
+@pytest.mark.parametrize(
+    "told", [7, [], {"signs": [], "unread": []}, {"signs": [{"says": "=1"}], "unread": [], "told": ""}]
+)
+def test_what_is_no_provenance_is_not_passed_on(begin: Begin, told: Any, picture: Callable[..., bytes]) -> None:
+    def broken(process: Any, message: bytes, seconds: float) -> bytes:
+        return wire.pack({"end": {"origin": told, "about": {}}})
+
+    with begin() as decoders:
+        (process,) = decoders._processes
+        process.ask = functools.partial(broken, process)  # type: ignore[method-assign]
+        assert failed(decoders, Task("cut", picture(90), origin=True)) == "crashed"
+
+
 # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -194,7 +233,7 @@ def test_one_that_takes_too_long_is_killed_and_replaced(begin: Begin, picture: C
                 slow.result(60)
         assert error.value.kind == "too_slow"
         assert after.result(60).still is not None
-        assert gone(pid)
+        until(lambda: gone(pid))
         assert decoders.pids != [pid]
         assert len(restarts) == 1
 
@@ -232,7 +271,7 @@ def test_one_that_died_while_idle_fails_nobody(begin: Begin, picture: Callable[.
 
 def test_memory_is_limited_and_a_picture_that_fits_goes_on(begin: Begin, picture: Callable[..., bytes]) -> None:
     file = io.BytesIO()
-    Image.new("RGB", (7_000, 7_000)).save(file, "PNG")
+    Image.new("1", (7_000, 7_000)).save(file, "PNG")
     with begin(memory=250 << 20) as decoders:
         assert failed(decoders, Task("cut", file.getvalue())) == "too_much_memory"
         assert done(decoders, Task("cut", picture(90))).still is not None
@@ -286,7 +325,7 @@ def test_an_end_finishes_what_was_submitted(begin: Begin, picture: Callable[...,
         pids = decoders.pids
         decoders.stop()
         assert all(task.result(0).still is not None for task in tasks)
-        assert all(map(gone, pids))
+        until(lambda: all(map(gone, pids)))
         decoders.stop()
 
 
@@ -368,6 +407,7 @@ def test_a_message_that_was_tampered_with_raises_value_error_and_nothing_else() 
             refused += 1
     assert refused > 250
     odd = [{"arrays": [["u1", [size]]]} for size in (-1, 10**30, math.inf)] + [{"arrays": 7}, [], {"arrays": [[7, 7]]}]
+    odd.append({"picture": {"times": [math.nan]}, "arrays": []})
     texts = [json.dumps(each).encode() for each in odd] + [b"[" * 100_000]
     heads = [len(text).to_bytes(4, "little") + text for text in texts]
     for spoiled in (b"", b"\0", whole[:-1], whole + b"\0", whole[:200], *heads):
@@ -385,4 +425,37 @@ def test_nothing_that_travels_is_pickled() -> None:
 
 
 def test_views_have_one_order_in_all_processes(detector: assay.Detector, bundle_folder: Path) -> None:
-    assert views_of(detector) == views_of(assay.load(bundle_folder)) == [detector.streams[0].view]
+    assert wire.views_of(detector) == wire.views_of(assay.load(bundle_folder)) == [detector.streams[0].view]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another")
+def test_a_process_keeps_its_memory_for_the_next_picture(begin: Begin, picture: Callable[..., bytes]) -> None:
+    data = picture(90, 700, 500)
+    with begin() as decoders:
+        (pid,) = decoders.pids
+
+        def pages() -> int:
+            """That the system had to find for it so far."""
+            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+        for _ in range(5):
+            done(decoders, Task("cut", data))
+        before = pages()
+        for _ in range(10):
+            done(decoders, Task("cut", data))
+        assert pages() - before < 1_000
+
+
+@pytest.mark.parametrize("breaks", ["send_bytes", "recv_bytes"])
+def test_one_whose_server_was_killed_ends_without_a_word(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    def broken(*given: object) -> bytes:
+        raise ConnectionResetError
+
+    for what in ("_bound", "_keep", "_end_with_parent"):  # of a process of its own
+        monkeypatch.setattr(decoder, what, lambda *given: None)
+    monkeypatch.setattr(signal, "signal", lambda *given: None)
+    connection: Any = SimpleNamespace(send_bytes=lambda data: None, recv_bytes=broken)
+    setattr(connection, breaks, broken)
+    decoder.work(connection, [str(bundle_folder)], DEFAULT, "", 1 << 30)

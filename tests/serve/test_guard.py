@@ -7,13 +7,14 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assay.errors import OutputError
 from assay.serve import guard
-from assay.serve.guard import HEADERS, Keys, Names
-from serving import Serve
+from assay.serve.guard import HEADERS, Keys, Names, client_of
+from serving import Serve, service_of
 
 
 @pytest.fixture
@@ -34,6 +35,15 @@ def test_a_key_is_known_by_its_hash_alone(file: Path) -> None:
     assert keys.owner(other) not in (None, keys.owner(key))
     for wrong in ("", key[:-1], key + "x", file.read_text().split()[1], "alice", "\udcff"):
         assert keys.owner(wrong) is None
+
+
+def test_a_key_has_a_line_of_its_own_whatever_an_editor_left(file: Path) -> None:
+    first = guard.new_key(file, "alice")
+    file.write_text(file.read_text().rstrip("\n"))
+    second = guard.new_key(file, "bob")
+    keys = Keys(file)
+    assert keys.owner(first) is not None
+    assert keys.owner(second) is not None
 
 
 def test_without_a_file_everybody_is_one_owner() -> None:
@@ -58,6 +68,24 @@ def test_a_file_that_is_spoiled_while_it_serves_changes_nothing(file: Path) -> N
     assert keys.owner(key) is not None
     file.unlink()
     assert keys.owner(key) is not None
+
+
+def test_a_spoiled_file_is_told_of_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    # Not by what comes out of logging: some library may have switched it off by now.
+    monkeypatch.setattr(guard._log, "warning", lambda *said: told.append(said))
+    key = guard.new_key(file, "alice")
+    keys = Keys(file)
+    whole = file.read_text()
+    for spoil in (lambda: file.write_text("nonsense"), file.unlink):
+        told.clear()
+        spoil()
+        for _ in range(5):
+            assert keys.owner(key) is not None
+        assert len(told) == 1
+    file.write_text(whole + "# whole again\n")
+    assert keys.owner(key) is not None
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("line", ["nonsense", "a b", "../x " + "0" * 64, "alice " + "g" * 64, "alice " + "0" * 63])
@@ -104,6 +132,14 @@ def test_a_page_elsewhere_may_not_ask_unless_it_was_named() -> None:
     assert not names.may_ask(host, None, "same-site")
 
 
+def test_a_client_is_an_address_and_of_ipv6_a_subscribers_network() -> None:
+    same = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:2::1%eth0"]
+    assert {client_of(address) for address in same} == {"2001:db8:1:2::/64"}
+    others = ["2001:db8:1:3::1", "192.0.2.1", "192.0.2.2", "", "/run/socket"]
+    assert len({client_of(address) for address in (*same, *others)}) == 1 + len(others)
+    assert client_of("::ffff:192.0.2.1") == client_of("192.0.2.1") == "192.0.2.1"
+
+
 # ── before the routes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -146,6 +182,55 @@ def test_another_hosts_name_and_pages_elsewhere_are_turned_away(serve: Serve, pi
         assert client.get("/health", headers={"Origin": "http://evil.example"}).status_code == 200
 
 
+def test_only_the_heads_are_given_where_only_they_are_asked_for(serve: Serve, picture: Callable[..., bytes]) -> None:
+    async def sent(app: Any) -> list[Any]:
+        messages: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        scope = {"type": "http", "method": "HEAD", "path": "/health", "query_string": b""}
+        await app({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+        return messages
+
+    with serve() as client:
+        assert client.portal is not None
+        start, body = client.portal.call(sent, client.app)
+        assert (start["status"], body) == (200, {"type": "http.response.body"})
+        id = client.post("/v1/jobs", files={"file": picture(90)}).json()["id"]
+        for path in ("/health", "/", "/openapi.json", "/v1/detectors", f"/v1/jobs/{id}/events", "/v1/jobs/none", "/no"):
+            head = client.head(path)
+            assert head.status_code == client.get(path).status_code
+            assert head.content == b""
+            assert {name: head.headers[name] for name in HEADERS} == HEADERS
+        assert client.head("/v1/judge").status_code == 405
+        assert len(service_of(client).listening) == 0
+        assert 'assay_requests_total{method="HEAD",route="/health",status="200"} 2.0' in client.get("/metrics").text
+
+
+def test_a_page_elsewhere_that_was_named_can_send_its_key_and_read_the_answer(
+    serve: Serve, file: Path, picture: Callable[..., bytes]
+) -> None:
+    key = {"Authorization": f"Bearer {guard.new_key(file, 'alice')}"}
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with serve(keys=file, origins=("https://page.example",)) as client:
+        for origin, named in (("https://page.example", True), ("https://evil.example", False), ("null", False)):
+            page = {"Origin": origin}
+            before = client.options("/v1/judge", headers={**page, **asks})
+            assert before.is_success is named
+            assert ("authorization" in before.headers.get("Access-Control-Allow-Headers", "").lower()) is named
+            after = client.post("/v1/judge", files={"file": picture(90)}, headers={**page, **key})
+            refused = client.get("/v1/detectors", headers=page)
+            assert (after.status_code, refused.status_code) == (200 if named else 403, 401)
+            for answer in (before, after, refused):
+                assert answer.headers.get("Access-Control-Allow-Origin") == (origin if named else None)
+                assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+            assert named is False or "Origin" in after.headers["Vary"]
+
+
 def test_a_key_is_asked_for_where_there_are_keys(serve: Serve, file: Path, picture: Callable[..., bytes]) -> None:
     key = guard.new_key(file, "alice")
     with serve(keys=file) as client:
@@ -163,7 +248,11 @@ def test_a_key_is_asked_for_where_there_are_keys(serve: Serve, file: Path, pictu
         mine = {"Authorization": f"Bearer {key}"}
         assert client.post("/v1/judge", files={"file": picture(90)}, headers=mine).status_code == 200
         assert client.get("/metrics", headers=mine).status_code == 200
-        assert client.get("/openapi.json").json()["security"] == [{"key": []}]
+        told = client.get("/openapi.json").json()
+        assert told["security"] == [{"key": []}]
+        own = {path for path, routes in told["paths"].items() for route in routes.values() if "security" in route}
+        assert own == {"/health", "/ready"}
+        assert told["paths"]["/health"]["get"]["security"] == []
 
 
 def test_a_key_sees_its_own_jobs_alone(serve: Serve, file: Path, picture: Callable[..., bytes]) -> None:

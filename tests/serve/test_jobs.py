@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
+import dataclasses
 import io
 import json
+import math
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from PIL import ExifTags, Image, PngImagePlugin
+
 import assay
+from assay.errors import OutputError
 from assay.judge import sink
-from assay.serve import models
+from assay.serve import backlog, models
 from assay.serve.settings import Settings
 from assay.serve.store import Store
 from serving import Serve, finished, halted, kind, served, service_of, several, spooled
@@ -75,6 +82,45 @@ def test_downloads_are_what_a_scan_writes(
         assert report.headers["Content-Type"] == "text/html; charset=utf-8"
         assert report.text.startswith("<!doctype html>")
         assert "a.png" in report.text
+
+
+def made_by(says: str) -> bytes:
+    """A picture whose file says where it comes from: "camera" or "generated"; "" for nothing."""
+    file, exif, info = io.BytesIO(), Image.Exif(), PngImagePlugin.PngInfo()
+    if says == "camera":
+        exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Canon", "EOS R5"
+    if says == "generated":
+        info.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 42")
+    Image.new("RGB", (40, 40)).save(file, "PNG", exif=exif, pnginfo=info)
+    return file.getvalue()
+
+
+def test_what_files_say_of_their_origin_stands_beside_the_results(serve: Serve, tmp_path: Path) -> None:
+    inputs = [(f"{says}.png", made_by(says)) for says in ("camera", "generated", "")] + [("no.png", b"no")]
+    with serve() as client:
+        given = client.post("/v1/jobs", files=several(*inputs), params={"provenance": True}).json()
+        plain = client.post("/v1/jobs", files=several(*inputs)).json()
+        assert (given["provenance"], plain["provenance"]) == (True, False)
+        told, without = (
+            client.get(f"/v1/jobs/{finished(client, job['id'])['id']}/results").json()["results"]
+            for job in (given, plain)
+        )
+        models.Results.model_validate({"results": told, "total": 4})
+        assert [each["result"] for each in told] == [each["result"] for each in without], "no score has to do with it"
+        assert [each["provenance"] for each in without] == [None] * 4
+        assert all("provenance" not in each["result"] for each in told)
+        said = [each["provenance"] and [sign["says"] for sign in each["provenance"]["signs"]] for each in told]
+        assert said == [["camera"], ["generated"], [], None]
+        listened = [
+            each for name, _, each in events(client.get(f"/v1/jobs/{given['id']}/events").text) if name == "result"
+        ]
+        assert sorted(listened, key=lambda each: each["number"]) == told
+        lines = list(map(json.loads, client.get(f"/v1/jobs/{given['id']}/results.jsonl").text.splitlines()))
+        assert lines == [{**each["result"], "provenance": each["provenance"]} for each in told]
+        rows = client.get(f"/v1/jobs/{given['id']}/results.csv").text
+        assert [row["provenance"] for row in csv.DictReader(io.StringIO(rows))] == ["camera", "generated", "none", ""]
+        flat = client.get(f"/v1/jobs/{plain['id']}/results.csv").text
+        assert [line.rpartition(",")[0] for line in rows.splitlines()] == flat.splitlines()
 
 
 def events(text: str) -> list[tuple[str, str, Any]]:
@@ -182,6 +228,47 @@ def test_uploads_are_kept_only_where_that_is_asked_for_and_go_with_the_job(serve
         assert kind(client.delete(f"/v1/jobs/{job['id']}")) == (404, "missing")
 
 
+def test_whatever_goes_wrong_with_one_look_jobs_go_on(
+    serve: Serve, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_AGAIN", 0.1)
+    monkeypatch.setattr(backlog, "_IDLE", 0.1)
+    faults: list[Exception] = [sqlite3.OperationalError("locking protocol"), OutputError("full", kind="disk")]
+
+    def failing(call: Callable[..., Any], errors: list[Exception]) -> Callable[..., Any]:
+        def first_fails(*given: Any, **named: Any) -> Any:
+            if errors:
+                raise errors.pop()
+            return call(*given, **named)
+
+        return first_fails
+
+    with serve() as client:
+        store = service_of(client).store
+        for name in ("claim", "finish", "expire"):
+            monkeypatch.setattr(store, name, failing(getattr(store, name), [*faults[name == "finish" :]]))
+        id = client.post("/v1/jobs", files={"file": picture(20)}).json()["id"]
+        assert finished(client, id)["counts"]["real"] == 1
+
+
+def test_a_result_that_cannot_be_kept_is_a_failure(
+    serve: Serve, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_AGAIN", 0.1)
+    with serve() as client:
+        (judging,) = service_of(client).networks.detectors
+        judge = judging.judge_embedded
+
+        def no_number(*given: Any) -> Any:
+            return [dataclasses.replace(verdict, score=math.nan) for verdict in judge(*given)]
+
+        monkeypatch.setattr(judging, "judge_embedded", no_number)
+        id = client.post("/v1/jobs", files={"file": picture(20)}).json()["id"]
+        assert finished(client, id)["counts"]["failed"] == 1
+        (told,) = client.get(f"/v1/jobs/{id}/results").json()["results"]
+        assert told["result"]["error"]["kind"] == "internal"
+
+
 def test_a_job_that_runs_can_be_deleted(serve: Serve, picture: Picture) -> None:
     with serve() as client:
         with halted(client):
@@ -249,8 +336,8 @@ def test_an_input_that_brings_the_server_down_is_given_up(settings: Settings, pi
         id = client.post("/v1/jobs", files={"file": picture(90)}).json()["id"]
     store = Store(settings.data / "jobs.sqlite", service_of(client).spool)
     for _ in range(settings.tries):
-        store.claim("somebody who is killed")
-        store.recover(everything=True)
+        store.claim()
+        store.give_back(tried=True)  # as after a kill
     store.close()
     with served(settings) as client:
         finished(client, id)

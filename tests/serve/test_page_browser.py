@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from assay.image.view import View
 from assay.judge import bundle
@@ -28,12 +28,14 @@ from assay.judge.heads import LinearHead
 from assay.judge.rule import EnsembleRule, Errors, Judge, Rows, StreamRule
 from assay.judge.seen import Seen
 from tiny import WEIGHTS, tiny_graph
+from webpage import Read
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which the group dev installs")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
 
 expect = playwright.expect
+expect.set_options(timeout=20_000)  # machines that test are busy
 File = dict[str, Any]
 
 SHARE = {"low": 0.1, "high": 0.3, "n": 90}
@@ -172,6 +174,15 @@ def judged(page: Any, *files: File) -> None:
     expect(page.locator("#result")).to_be_visible()
 
 
+def until(true: Callable[[], Any]) -> None:
+    """Waits for what comes about; the page's policy forbids Playwright's own way."""
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail("it never came about")
+
+
 def focused(page: Any) -> str:
     return str(page.evaluate("document.activeElement.id"))
 
@@ -215,11 +226,18 @@ def test_a_picture_gets_a_verdict_in_words_and_how_often_it_is_wrong(
     expect(page.locator("#wrong")).to_contain_text(wrong)
     expect(page.locator("#next-title")).to_contain_text(heading)
     expect(page.locator("#meaning")).to_contain_text("On a scale from 0 (real) to 1 (generated)")
-    marker = page.locator(".marker")
-    score = float(marker.inner_text())
-    assert marker.evaluate("each => parseFloat(each.style.left)") == pytest.approx(100 * score, abs=1)
-    assert page.locator(".line").evaluate("each => each.style.left") == "70%"
-    assert page.locator(".part.doubt").evaluate("each => [each.style.left, each.style.width]") == ["30%", "40%"]
+    scale = page.locator("#scale svg")
+    score = scale.locator(".at").text_content()
+    assert scale.get_attribute("aria-label") == f"Scale from 0, real, to 1, generated: score {score}"
+
+    def at(selector: str, *sides: str) -> list[float]:
+        return [float(scale.locator(selector).get_attribute(side).rstrip("%")) for side in sides]
+
+    assert at(".marker", "x1", "x2") == pytest.approx(2 * [100 * float(score)], abs=1)
+    assert at(".line", "x1") == [70]
+    assert at(".zone.uncertain", "x", "width") == [30, 40]
+    assert at(".zone.fake", "x", "width") == [70, 30]
+    assert scale.locator(".called").all_text_contents() == ["real", "can't tell", "generated"]
     assert page.locator("#streams tbody tr").all_inner_texts()[0].startswith("grey\tpieces from all over the picture")
     assert page.locator("#streams tbody tr").count() == 2
 
@@ -240,10 +258,12 @@ def test_nobody_measured_is_said_where_nobody_did(visit: Any) -> None:
 def test_what_no_stream_can_judge_has_no_score(visit: Any) -> None:
     page = visit()
     judged(page, png("a.png", 220, 8, 8))
-    expect(page.locator("#verdict")).to_contain_text(re.compile("Can't tell: .*16 px"))
-    expect(page.locator("#meaning")).to_contain_text("so there is no score")
+    expect(page.locator("#verdict")).to_have_text("Can't tell: there is nothing to judge")
+    expect(page.locator("#meaning")).to_contain_text(re.compile(r"16 px .*\. So there is no score"))
     assert page.locator(".marker").count() == 0
     assert "has no part in this" in page.locator("#streams tbody tr").first.inner_text()
+    for each in ("#wrong-part", "#alter"):
+        expect(page.locator(each)).to_be_hidden()
 
 
 def test_what_the_browser_cannot_show_is_shown_by_the_server(visit: Any) -> None:
@@ -271,7 +291,7 @@ def test_the_map_lies_over_the_picture_and_obeys(visit: Any) -> None:
     with page.expect_response(lambda answer: "toward=real" in answer.url):
         page.select_option("#toward", "real")
     expect(page.locator("#map-words")).to_contain_text("what speaks for real to grey")
-    page.wait_for_function("before => document.querySelector('#map').toDataURL() !== before", arg=before)
+    until(lambda: page.locator("#map").evaluate("each => each.toDataURL()") != before)
     page.select_option("#which", "red")
     page.click("#map-tools summary")
     shares = [int(each) for each in re.findall(r": (\d+) %", page.inner_text("#map-table"))]
@@ -316,6 +336,34 @@ def test_what_the_file_says_stands_apart_and_that_it_says_nothing_says_nothing(v
     assert page.locator("#origin b, #about img").count() == 0
 
 
+def test_what_is_signed_says_whether_it_holds_and_a_generators_settings_are_shown(visit: Any) -> None:
+    page = visit()
+    texts, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    texts.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 42, Model: xl")
+    Image.new("RGB", (40, 40)).save(file, "PNG", pnginfo=texts)
+    judged(page, {"name": "a.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    expect(page.locator(".sign h4")).to_have_text("A generator's settings")
+    expect(page.locator(".sign .tag")).to_have_text("says: generated")
+    page.click(".sign summary")
+    assert "seed\n42" in page.inner_text(".sign dl")
+    # The dark picture stays what its pixels say.
+    expect(page.locator("#verdict")).to_have_text("Probably a real photograph")
+
+    sign = {"kind": "c2pa", "title": "It is signed.", "detail": {}}
+    states = ("valid", "untrusted", "invalid")
+    signs = [sign | {"verified": state, "says": "nothing certain"} for state in states]
+
+    def signed(route: Any) -> None:
+        route.fulfill(json=route.fetch().json() | {"provenance": {"signs": signs, "unread": ["XMP"], "told": ""}})
+
+    page.route("**/v1/judge*", signed)
+    judged(page, png("b.png", 20))
+    told = page.locator(".sign .tag:nth-child(2)").all_inner_texts()
+    assert [words.split(":")[0] for words in told] == list(states)
+    assert len(set(told)) == len(states)
+    expect(page.locator("#signs")).to_contain_text("Could not be read: XMP")
+
+
 def test_a_picture_is_judged_again_after_changes_and_the_last_one_counts(visit: Any) -> None:
     page = visit()
     judged(page, png("a.png", 122))
@@ -346,6 +394,13 @@ def test_a_picture_is_judged_again_after_changes_and_the_last_one_counts(visit: 
     page.click("#alter-reset")
     expect(page.locator("#preview-words")).to_contain_text("Change: none; 90 × 60 px")
 
+    asked.clear()
+    page.unroute("**/v1/alter?*scale=0.5*")
+    page.click("#alter-common")
+    expect(page.locator("#alter-words")).to_have_text(re.compile("“can't tell” stays after [0-5] of 5 common changes"))
+    assert len(asked) == 5
+    assert page.locator("#altered tbody tr").count() == 8
+
 
 def test_a_result_can_be_kept(visit: Any) -> None:
     page = visit()
@@ -358,6 +413,45 @@ def test_a_result_can_be_kept(visit: Any) -> None:
     assert set(told) == {"verdict", "provenance", "faces", "explanation", "altered"}
     assert told["verdict"]["verdict"] == "fake"
     assert told["explanation"]["toward"] == "fake"
+
+    # The row is the one that the server writes.
+    with page.expect_download() as coming:
+        page.click("#keep-csv")
+    kept = Path(coming.value.path()).read_bytes()
+    choose(page, png("holiday.png", 220), png("b.png", 20))
+    expect(page.locator("#job-rows tr")).to_have_count(2)
+    expect(page.locator("#job-going")).to_be_hidden()
+    with page.expect_download() as coming:
+        page.click("#job [data-keep='results.csv']")
+    assert Path(coming.value.path()).read_bytes().splitlines()[:2] == kept.splitlines()
+
+
+def test_a_kept_report_is_one_file_that_asks_for_nothing(visit: Any, tmp_path: Path) -> None:
+    page = visit()
+    judged(page, png("<b>holiday.png", 122, spread=90))
+    expect(page.locator("#map")).to_be_visible()
+    page.fill("#jpeg", "50")
+    expect(page.locator("#altered-part")).to_be_visible()
+    with page.expect_download() as coming:
+        page.click("#keep-report")
+    file = tmp_path / "kept.html"
+    coming.value.save_as(file)
+    read = Read(file.read_text("utf-8"))
+    assert not {"script", "button", "input", "select", "canvas", "video"} & {tag for tag, _ in read.tags}
+    assert not [name for _, attributes in read.tags for name in attributes if name == "style" or name.startswith("on")]
+
+    asked: list[str] = []
+    page = page.context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda told: asked.append(told.text))
+    page.goto(file.as_uri())
+    assert [each for each in asked if not each.startswith("data:")] == [file.as_uri()]
+    expect(page.locator("#verdict")).to_have_text("Can't tell: too close to call")
+    assert page.locator(".flat").evaluate("each => each.naturalWidth") == 90
+    for words in ("<b>holiday.png", "JPEG 50", "It can't tell real from fake.", "upper left"):
+        expect(page.locator("body")).to_contain_text(words)
+    assert page.locator(".zone.fake").first.evaluate("each => getComputedStyle(each).fill") != "rgb(0, 0, 0)"
+    assert faults(page) == []
 
 
 def test_pictures_can_be_dropped_and_pasted(visit: Any) -> None:
@@ -373,6 +467,33 @@ def test_pictures_can_be_dropped_and_pasted(visit: Any) -> None:
         page.evaluate(data, [list(png("", grey)["buffer"]), kind, "#drop"])
         expect(page.locator("#about")).to_contain_text(f"{kind}.png")
     expect(page.locator("#verdict")).to_have_text("Probably generated")
+
+
+def test_a_picture_is_got_from_an_address_where_the_server_does_that(visit: Any) -> None:
+    page = visit()
+    expect(page.locator("#link-form")).to_be_hidden()
+    asked = []
+
+    def getting(route: Any) -> None:
+        asked.append(route.request.url)
+        told = {"error": {"kind": "private", "message": "that address is not on the public internet, and is not asked"}}
+        if len(asked) == 1:
+            route.fulfill(status=403, json=told)
+        else:
+            route.fulfill(body=png("", 220)["buffer"], content_type="application/octet-stream")
+
+    page.route("**/v1/fetch*", getting)
+    page.route("**/v1/detectors", lambda route: route.fulfill(json=route.fetch().json() | {"fetches": True}))
+    page.reload()
+    page.fill("#link", "http://192.168.0.1/a.png")
+    page.click("#link-form button")
+    expect(page.locator("#problem-title")).to_have_text("That address is not asked")
+    page.fill("#link", "https://example.org/bright%20sky.png?size=full")
+    page.press("#link", "Enter")
+    expect(page.locator("#verdict")).to_have_text("Probably generated")
+    expect(page.locator("#about")).to_contain_text("bright sky.png")
+    until(lambda: page.locator("#picture").evaluate("each => each.naturalWidth") == 90)
+    assert asked[-1].endswith("/v1/fetch?url=https%3A%2F%2Fexample.org%2Fbright%2520sky.png%3Fsize%3Dfull")
 
 
 # ── many, and videos ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -396,6 +517,95 @@ def test_a_folder_can_be_dropped(visit: Any, tmp_path: Path) -> None:
     expect(page.locator("#drop")).to_have_class("drop")
 
 
+def test_a_folder_can_be_chosen_and_what_is_no_picture_stays_at_home(visit: Any, tmp_path: Path) -> None:
+    (tmp_path / "trip" / ".cache").mkdir(parents=True)
+    for name, grey in (("a10.png", 20), ("a9.png", 220), (".cache/c.png", 90)):
+        (tmp_path / "trip" / name).write_bytes(png("", grey)["buffer"])
+    (tmp_path / "trip" / "notes.txt").write_text("no picture")
+    page = visit()
+    page.set_input_files("#folder", str(tmp_path / "trip"))
+    expect(page.locator("#job-rows tr")).to_have_count(2)
+    assert page.locator("#job-rows th").all_inner_texts() == ["trip/a9.png", "trip/a10.png"]
+    expect(page.locator("#job-left")).to_have_text("Not sent, as no picture or video by its kind: 1 file.")
+
+
+def result(number: int, score: float) -> dict[str, Any]:
+    """One of a job's results, as the server tells it."""
+    verdict = "fake" if score >= 0.7 else "uncertain" if score >= 0.3 else "real"
+    told = {"input": f"{number}.png", "sha256": "", "verdict": verdict, "score": score, "threshold": 0.7, "fpr": 0.05}
+    told |= {"doubt": [0.3, 0.7], "streams": [], "reasons": ["so it is"], "width": 9, "height": 9, "detector": {}}
+    return {"number": number, "name": f"{number}.png", "result": told}
+
+
+def events(results: list[dict[str, Any]], job: dict[str, Any] | None) -> dict[str, Any]:
+    """The answer that gives them, and ends the job where there is one."""
+    lines = [f"event: result\nid: {at}\ndata: {json.dumps(each)}\n\n" for at, each in enumerate(results, 1)]
+    if job:
+        lines.append(f"event: end\ndata: {json.dumps(job)}\n\n")
+    return {"body": "".join(lines), "headers": {"Content-Type": "text/event-stream"}}
+
+
+def a_job(total: int, **counts: int) -> dict[str, Any]:
+    counted = {word: counts.get(word, 0) for word in ("fake", "real", "uncertain", "failed")}
+    return {"id": "x", "kind": "pictures", "total": total, "finished": sum(counted.values()), "counts": counted}
+
+
+def test_thousands_of_results_are_sorted_and_filtered_at_once(visit: Any) -> None:
+    page = visit()
+    job = a_job(2000, real=2000)
+    page.route("**/v1/jobs/x", lambda route: route.fulfill(json=job))
+    results = [result(number, (7 * number % 2000) / 2000) for number in range(2000)]
+    page.route("**/v1/jobs/x/events", lambda route: route.fulfill(**events(results, job)))
+    page.evaluate("history.replaceState(null, '', '#job=x')")
+    page.reload()
+    rows = page.locator("#job-rows tr")
+    expect(rows).to_have_count(200)
+    expect(page.locator("#job-shown")).to_have_text("2,000 of 2,000 shown, the first 200 of them at once")
+    began = time.monotonic()
+    page.click("[data-sort=score] button")
+    assert rows.first.locator(".number").inner_text() == "0.000"
+    page.fill("#job-search", "199")
+    assert rows.count() == 12
+    page.fill("#job-search", "")
+    page.click("#job-more")
+    assert rows.count() == 400
+    assert time.monotonic() - began < 5
+    # Whoever goes by keys is where the new rows begin.
+    assert page.evaluate("[...document.querySelectorAll('#job-rows tr')].indexOf(document.activeElement)") == 200
+
+
+def test_a_job_is_followed_through_a_lost_connection_and_nobody_loses_their_place(visit: Any) -> None:
+    page = visit()
+    asked: list[str | None] = []
+    away = True
+
+    def coming(route: Any) -> None:
+        asked.append(route.request.headers.get("last-event-id"))
+        if len(asked) == 1:
+            route.fulfill(**events([result(2, 0.5), result(5, 0.9)], None))
+        elif away:
+            route.abort()
+        else:
+            route.fulfill(**events([result(at, at / 10) for at in range(6)], a_job(6, real=3, uncertain=3)))
+
+    page.route("**/v1/jobs/x", lambda route: route.fulfill(json=a_job(6, uncertain=2)))
+    page.route("**/v1/jobs/x/events", coming)
+    page.evaluate("history.replaceState(null, '', '#job=x')")
+    page.reload()
+    expect(page.locator("#job-rows tr")).to_have_count(2)
+    page.click("[data-sort=score] button")
+    page.focus("[aria-label='Look closer at 5.png']")
+    expect(page.locator("#wait")).to_contain_text("The connection to the server is lost.")
+    away = False
+    expect(page.locator("#job-rows tr")).to_have_count(6)
+    expect(page.locator("#wait")).to_be_hidden()
+    expect(page.locator("#job-going")).to_be_hidden()
+    assert asked[0] is None
+    assert set(asked[1:]) == {"2"}
+    assert len(asked) >= 3
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Look closer at 5.png"
+
+
 def test_many_files_become_a_table_that_sorts_filters_and_tells_what_failed(visit: Any) -> None:
     page = visit()
     told: list[str] = []
@@ -414,9 +624,8 @@ def test_many_files_become_a_table_that_sorts_filters_and_tells_what_failed(visi
     rows = page.locator("#job-rows tr")
     expect(rows).to_have_count(10)
     assert rows.locator("th").all_inner_texts()[:3] == ["b10.png", "b9.png", "a.png"]
-    page.wait_for_function(
-        "[...document.querySelectorAll('#job-rows canvas')].filter(each => each.width === 96).length > 2"
-    )
+    thumbnails = "[...document.querySelectorAll('#job-rows canvas')].filter(each => each.width === 96).length"
+    until(lambda: page.evaluate(thumbnails) > 2)
     assert page.locator("#job-counts").inner_text().split("\n")[0].endswith("probably generated 1")
 
     page.click("[data-sort=score] button")
@@ -457,6 +666,7 @@ def test_a_row_is_looked_at_closer_and_left_again(visit: Any) -> None:
 def test_results_are_kept_found_again_and_deleted(visit: Any) -> None:
     page = visit()
     choose(page, png("a.png", 20), png("b.png", 220))
+    expect(page.locator("#job-rows tr")).to_have_count(2)
     expect(page.locator("#job-going")).to_be_hidden()
     found = {}
     for what in ("report", "results.csv", "results.jsonl"):
@@ -471,9 +681,17 @@ def test_results_are_kept_found_again_and_deleted(visit: Any) -> None:
     page.locator("#job-rows button").first.click()
     expect(page.locator("#verdict")).to_have_text("Probably a real photograph")
     expect(page.locator("#look")).to_be_hidden()
+    expect(page.locator("#origin-words")).to_contain_text("Nothing in this file")
     page.click("#back")
+    page.focus("#job-delete")
+    page.keyboard.press("Enter")
+    assert focused(page) == "sure-no"
+    page.keyboard.press("Escape")
+    assert focused(page) == "job-delete"
     page.click("#job-delete")
+    page.click("#sure-yes")
     expect(page.locator("#job")).to_be_hidden()
+    expect(page.locator("#problem")).to_be_hidden()
     assert "#" not in page.url
     assert focused(page) == "files"
 
@@ -494,6 +712,11 @@ def test_a_videos_score_is_shown_over_time_and_walked_by_keys(visit: Any, tmp_pa
     assert points.count() == 6
     assert page.locator("#chart-table tbody tr").count() == 6
     expect(page.locator("#alter")).to_be_hidden()
+    crossings = page.locator("#chart .crossing").count()
+    assert crossings >= 1
+    expect(page.locator("#chart-crossings")).to_contain_text(
+        re.compile(rf"It crosses the line {crossings} times? \(up at")
+    )
     points.first.focus()
     for key, at in (("ArrowRight", 1), ("End", 5), ("ArrowRight", 5), ("ArrowLeft", 4)):
         page.keyboard.press(key)
@@ -504,11 +727,21 @@ def test_a_videos_score_is_shown_over_time_and_walked_by_keys(visit: Any, tmp_pa
     expect(page.locator("#chart-words")).to_have_text(f"{said}.")
     expect(page.locator("#video")).to_be_visible()
     page.keyboard.press("Enter")
-    page.wait_for_function("Math.abs(document.querySelector('#video').currentTime - 2) < 0.05")
+    until(lambda: abs(page.locator("#video").evaluate("each => each.currentTime") - 2) < 0.05)
+    head = page.locator("#chart .playhead")
+    until(lambda: head.get_attribute("x1") == points.nth(4).get_attribute("cx"))
+    chart = page.locator("#chart svg").bounding_box()
+    page.mouse.click(chart["x"] + chart["width"] - 20, chart["y"] + 20)
+    assert page.evaluate("[...document.querySelectorAll('.point')].indexOf(document.activeElement)") == 5
+    until(lambda: page.locator("#video").evaluate("each => each.currentTime") > 2.4)
     page.click("#look-ask")
     expect(page.locator("#map")).to_be_visible()
     expect(page.locator("#picture")).to_have_attribute("src", re.compile("^data:image/jpeg"))
-    assert page.locator("#keep-job button").count() == 3
+    expect(page.locator("#keep-words")).to_contain_text("this page's address leads back to it")
+    page.click("#keep-delete")
+    page.click("#sure-yes")
+    expect(page.locator("#result")).to_be_hidden()
+    assert "#" not in page.url
 
 
 def test_the_people_of_a_video_are_followed(visit: Any) -> None:
@@ -554,8 +787,31 @@ def test_what_cannot_be_judged_is_told_in_words_and_has_no_verdict(visit: Any) -
     choose(page, png("a.png", 20))
     expect(page.locator("#problem-title")).to_have_text("The server can't be reached")
     page.unroute("**/v1/judge*")
-    judged(page, png("a.png", 20))
+    # It looks by itself whether the server is there again.
+    expect(page.locator("#problem-next")).to_have_text("The server is there again.")
+    page.click("#problem-again")
+    expect(page.locator("#verdict")).to_have_text("Probably a real photograph")
     expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_what_takes_long_can_be_stopped(visit: Any) -> None:
+    page = visit()
+    page.route("**/v1/judge*", lambda route: None)
+    choose(page, png("a.png", 20))
+    expect(page.locator("#busy-words")).to_have_text("a.png")
+    page.click("#busy-stop")
+    expect(page.locator("#busy")).to_be_hidden()
+    assert focused(page) == "files"
+    page.route(
+        "**/v1/jobs/x", lambda route: route.fulfill(json=a_job(6), status=200 if route.request.method == "GET" else 204)
+    )
+    page.route("**/v1/jobs/x/events", lambda route: None)
+    page.evaluate("location.hash = 'job=x'")
+    expect(page.locator("#job-words")).to_have_text("0 of 6 files done")
+    expect(page.locator("#job-delete")).to_have_text("Stop, and delete from the server")
+    page.click("#job-delete")
+    page.click("#sure-yes")
+    expect(page.locator("#job")).to_be_hidden()
 
 
 def test_a_verdict_stands_though_nobody_can_say_where_it_looked(visit: Any) -> None:
@@ -597,10 +853,11 @@ def test_a_key_is_asked_for_only_where_the_server_asks_for_one(visit: Any, bundl
     expect(page.locator("#card")).to_be_visible()
     expect(page.locator("#key")).to_be_hidden()
     key = guard.new_key(tmp_path / "keys", "alice")
-    with serving(tmp_path, *bundles, "--keys", str(tmp_path / "keys")) as url:
+    with serving(tmp_path, *bundles, "--keys", str(tmp_path / "keys"), "--max-bytes", "50K") as url:
         page = visit(url=url)
         expect(page.locator("#key")).to_be_visible()
         assert focused(page) == "key-title"
+        assert faults(page) == []
         page.fill("#key-field", "wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#key-why")).to_have_text("That key is not known here.")
@@ -613,6 +870,9 @@ def test_a_key_is_asked_for_only_where_the_server_asks_for_one(visit: Any, bundl
         with page.expect_download() as coming:
             page.click("#job [data-keep='results.csv']")
         assert "b.png" in Path(coming.value.path()).read_text("utf-8")
+        choose(page, png("large.png", 122, 400, 300))
+        expect(page.locator("#problem-title")).to_have_text("The file is too large")
+        expect(page.locator("#problem-words")).to_contain_text("large.png: more than 51,200 bytes")
         page.close()
 
 
@@ -626,40 +886,80 @@ def faults(page: Any) -> list[str]:
     return [f"{each['id']}: {[node['html'][:200] for node in each['nodes']]}" for each in serious]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_stands_in_anybodys_way(visit: Any, scheme: str) -> None:
-    page = visit(color_scheme=scheme, viewport={"width": 1200, "height": 900})
+LARGE = {"viewport": {"width": 1200, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "color_scheme": "dark"}
+
+
+@pytest.mark.parametrize("how", [LARGE, PHONE], ids=["light", "dark phone"])
+def test_nothing_stands_in_anybodys_way(visit: Any, how: dict[str, Any]) -> None:
+    page = visit(**how)
+
+    def check() -> None:
+        page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+        assert faults(page) == []
+
     expect(page.locator("#card")).to_be_visible()
-    page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-    assert faults(page) == []
+    check()
     judged(page, png("a.png", 122, spread=90))
     expect(page.locator("#map")).to_be_visible()
     page.fill("#blur", "2")
     expect(page.locator("#altered-part")).to_be_visible()
-    page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-    assert faults(page) == []
-    if scheme == "dark":  # the others have the same colours
-        return
+    check()
     frames = io.BytesIO()
     still = [Image.new("L", (64, 48), grey) for grey in (10, 120, 240)]
     still[0].save(frames, "GIF", save_all=True, append_images=still[1:])
     judged(page, {"name": "a.gif", "mimeType": "image/gif", "buffer": frames.getvalue()})
     expect(page.locator("#chart .point")).to_have_count(3)
-    assert faults(page) == []
-    choose(page, png("a.png", 20), png("b.png", 220), {**png("c.png", 9), "buffer": b"no"})
+    check()
+    broken = {**png("c.png", 9), "buffer": b"no"}
+    choose(page, broken)
+    expect(page.locator("#problem")).to_be_visible()
+    check()
+    choose(page, png("a.png", 20), png("b.png", 220), broken)
     expect(page.locator("#job-rows tr")).to_have_count(3)
-    assert faults(page) == []
-    page = visit("/docs")
-    expect(page.locator("#routes h2").first).to_have_text("POST /v1/judge")
-    assert faults(page) == []
+    expect(page.locator("#job-going")).to_be_hidden()
+    check()
+    page.click("#job-delete")
+    check()
+    if how is LARGE:  # it is long
+        page = visit("/docs")
+        expect(page.locator("#routes h2").first).to_have_text(re.compile("^POST /v1/judge"))
+        assert faults(page) == []
 
 
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit: Any) -> None:
-    page = visit(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+def test_forced_colours_and_less_motion_are_obeyed(visit: Any) -> None:
+    page = visit(forced_colors="active", reduced_motion="reduce")
+    page.route("**/v1/judge*", lambda route: None)
+    choose(page, png("a.png", 20))
+    expect(page.locator("#busy")).to_be_visible()
+    expect(page.locator("#busy-bar")).to_be_hidden()
+    page.unroute("**/v1/judge*")
+    judged(page, png("a.png", 122))
+    look = "each => [getComputedStyle(each).color, getComputedStyle(each).backgroundColor]"
+    ink, ground = page.locator("#drop .first").evaluate(look)
+    assert ink != ground == page.locator("body").evaluate(look)[1]
+    assert page.locator(".hatch").first.evaluate("each => getComputedStyle(each).stroke") == ink
+
+
+def test_paper_gets_the_verdict_and_nothing_to_press(visit: Any) -> None:
+    page = visit()
+    judged(page, png("a.png", 122))
+    page.emulate_media(media="print")
+    for each in ("#verdict", "#scale svg", "#stage", "#origin"):
+        expect(page.locator(each)).to_be_visible()
+    for each in ("#drop", "#alter", "#keep-title", "footer"):
+        expect(page.locator(each)).to_be_hidden()
+    assert page.locator("button:visible, input:visible, select:visible").count() == 0
+
+
+@pytest.mark.parametrize("larger", [1, 2])
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit: Any, larger: int) -> None:
+    page = visit(viewport={"width": 320, "height": 640}, is_mobile=True, has_touch=True)
+    page.evaluate("larger => { document.documentElement.style.fontSize = `${100 * larger}%` }", larger)
 
     def fits() -> bool:
         page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-        return bool(page.evaluate("document.documentElement.scrollWidth <= 360 && innerWidth === 360"))
+        return bool(page.evaluate("document.documentElement.scrollWidth <= 320 && innerWidth === 320"))
 
     expect(page.locator("#card")).to_be_visible()
     assert fits()
@@ -671,6 +971,10 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(visit: Any) -> None:
     choose(page, png("a-name-that-is-long-" * 12 + ".png", 20), png("b.png", 220))
     expect(page.locator("#job-rows tr")).to_have_count(2)
     assert fits()
+    # What was a table is a card each, and still a table to those who hear it.
+    row = page.locator("#job-rows tr").first
+    assert row.evaluate("each => each.scrollWidth <= document.querySelector('#job').clientWidth")
+    assert page.locator("#job-rows").get_by_role("row").get_by_role("rowheader").count() == 2
 
 
 def test_keys_alone_reach_everything(visit: Any) -> None:

@@ -7,13 +7,14 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import assay
 from assay.errors import InputError
-from assay.judge import heat
+from assay.image.provenance import Says
+from assay.judge import heat, sink
 from assay.serve import guard
 from assay.serve.app import create
 from assay.serve.routes import page
@@ -97,9 +98,10 @@ def test_scripts_do_nothing_that_the_policy_forbids() -> None:
     assert set(rules["img-src"].split()) == {"'self'", "data:", "blob:"}
     assert rules["media-src"] == "blob:"
     forbidden = (
-        r"\beval\b|\bFunction\(|innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|"
+        r"\beval\b|\bFunction\(|innerHTML|outerHTML\s*[+?|]*=|insertAdjacentHTML|document\.write|"
+        r"createContextualFragment|"
         r"DOMParser|setHTML|setTimeout\(\s*[\"'`]|\bimport\(|importScripts|Worker\(|WebSocket|EventSource|sendBeacon|"
-        r"cssText|[{\s,]style:|\"style\"|localStorage|sessionStorage|document\.cookie|window\.open"
+        r"cssText\s*=|[{\s,]style:|(?:[sS]etAttribute|make|draw)\(\s*\"style\"|localStorage|sessionStorage|document\.cookie|window\.open"
     )
     for name, text in SCRIPTS.items():
         assert not re.search(forbidden, text), (name, re.search(forbidden, text))
@@ -178,6 +180,32 @@ def test_every_verdict_and_the_commonest_failures_have_words() -> None:
     assert documented <= words
 
 
+def test_forced_colours_leave_none_of_our_own() -> None:
+    _, _, forced = re.findall(r":root \{(.*?)\}", FILES["page.css"], re.DOTALL)
+    ours = re.findall(r"--([\w-]+): #", FILES["page.css"])
+    told = dict(re.findall(r"--([\w-]+): (\w+);", forced))
+    assert set(told) == set(ours)
+    assert set(told.values()) <= {"Canvas", "CanvasText", "LinkText"}
+
+
+def test_no_two_verdicts_look_alike() -> None:
+    [told] = re.findall(r"SHAPES = \{(.*?)\n\};", FILES["words.js"], re.DOTALL)
+    shapes = re.split(r"^  \w+: \(\) => ", told, flags=re.MULTILINE)[1:]
+    outer = [re.findall(r'draw\("(\w+)"', shape)[0] for shape in shapes]
+    assert len({re.sub(r"\s", "", shape) for shape in shapes}) == len(shapes) == 4
+    assert outer.count("circle") == 1
+    for colours in re.findall(r":root \{(.*?)\}", FILES["page.css"], re.DOTALL)[:2]:
+        words = re.findall(rf"--(?:{'|'.join(Ruling)}): (#\w+)", colours)
+        assert len(set(words)) == len(Ruling)
+
+
+def test_a_kept_table_has_the_columns_of_all_tables() -> None:
+    [told] = re.findall(r"CELLS = \{(.*?)\n\};", FILES["keep.js"], re.DOTALL)
+    assert tuple(re.findall(r"^  (\w+):", told, re.MULTILINE)) == (*sink.COLUMNS, "provenance")
+    [says] = re.findall(r"SAYS = (\[.*?\]);", FILES["keep.js"])
+    assert tuple(json.loads(says)) == get_args(Says)
+
+
 def test_nothing_moves_and_no_font_is_fetched() -> None:
     css = FILES["page.css"]
     assert not re.search(r"\b(transition|animation|@keyframes|scroll-behavior|@font-face)", css)
@@ -201,10 +229,10 @@ def _contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("dark", [False, True])
 def test_words_stand_out_in_light_and_in_dark(dark: bool) -> None:
     blocks: list[Any] = re.findall(r":root \{(.*?)\}", FILES["page.css"], re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     colours = dict(re.findall(r"--([\w-]+): (#\w{6});", blocks[dark]))
     for ground in ("ground", "raised"):
-        for ink in ("ink", "soft", "accent"):
+        for ink in ("ink", "soft", "accent", *map(str, Ruling), "failed"):
             assert _contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
         assert _contrast(colours["edge"], colours[ground]) >= 3
     assert _contrast(colours["on-accent"], colours["accent"]) >= 4.5

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from assay.serve.queue import Bucket, Full, Gate, Turns, batches
+from assay.serve import queue
+from assay.serve.queue import Full, Gate, Rate, Turns, batches
 
 
 class Clock:
@@ -171,48 +172,59 @@ def test_places_are_left_however_the_block_ends(clock: Clock) -> None:
     assert len(gate) == 0
 
 
-# ── the bucket ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the rate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_bucket_allows_a_burst_and_then_a_steady_rate(clock: Clock) -> None:
-    bucket = Bucket(60, 3, clock)
+@pytest.fixture
+def rated(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock, by which rates are measured."""
+    monkeypatch.setattr("throttled.utils.now_mono_f", clock)
+    return clock
+
+
+def test_a_rate_allows_a_burst_and_then_a_steady_stream(rated: Clock) -> None:
+    rate = Rate(60, 3)
     for _ in range(3):
-        bucket.take("a")
+        rate.take("a")
     with pytest.raises(Full) as full:
-        bucket.take("a")
+        rate.take("a")
     assert full.value.seconds == 1
-    bucket.take("b")
-    clock.now += 1
-    bucket.take("a")
+    rate.take("b")
+    rated.now += 1
+    rate.take("a")
     with pytest.raises(Full):
-        bucket.take("a")
-    clock.now += 3_600
+        rate.take("a")
+    rated.now += 3_600
     for _ in range(3):
-        bucket.take("a")
+        rate.take("a")
     with pytest.raises(Full):
-        bucket.take("a")
+        rate.take("a")
 
 
-def test_asking_in_vain_costs_nothing(clock: Clock) -> None:
-    bucket = Bucket(6, 1, clock)
-    bucket.take("a")
-    for _ in range(9):
-        clock.now += 1
-        with pytest.raises(Full):
-            bucket.take("a")
-    clock.now += 1.01
-    bucket.take("a")
+def test_asking_in_vain_costs_nothing_and_is_told_when_to_come_again(rated: Clock) -> None:
+    rate = Rate(6, 1)
+    rate.take("")
+    for passed in range(1, 10):
+        rated.now += 1
+        with pytest.raises(Full) as full:
+            rate.take("")
+        assert full.value.seconds == 10 - passed
+    rated.now += 1.01
+    rate.take("")
 
 
-def test_a_rate_of_nothing_is_no_limit(clock: Clock) -> None:
-    bucket = Bucket(0, 1, clock)
+def test_a_rate_of_nothing_is_no_limit() -> None:
+    rate = Rate(0, 1)
     for _ in range(100):
-        bucket.take("a")
+        rate.take("a")
 
 
-def test_clients_that_stay_away_are_forgotten(clock: Clock) -> None:
-    bucket = Bucket(60, 2, clock)
+def test_clients_that_come_once_do_not_pile_up(rated: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_CLIENTS", 50)
+    rate = Rate(60, 1)
     for number in range(1_000):
-        bucket.take(f"client {number}")
-        clock.now += 0.5
-    assert len(bucket._held) < 10
+        rate.take(f"client {number}")
+    assert rate._limit is not None
+    assert len(rate._limit.limiter._store._backend._client) == 50
+    with pytest.raises(Full):
+        rate.take("client 999")

@@ -100,6 +100,17 @@ def test_more_frames_than_allowed_are_refused(networks: Networks, detector: assa
     assert error.value.kind == "too_many_frames"
 
 
+def test_a_run_that_gives_too_little_fails_alone_and_the_next_goes_on(
+    networks: Networks, detector: assay.Detector, picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "judge_embedded", lambda *given: [])
+        with pytest.raises(ValueError, match="zip"):
+            networks.judge("me", 0, detector.cut(decode(picture(20)), "")).result(10)
+    assert str(networks.judge("me", 0, detector.cut(decode(picture(20)), "")).result(10).verdict) == "real"
+
+
 def test_a_stop_judges_what_waits(networks: Networks, detector: assay.Detector, picture: Callable[..., bytes]) -> None:
     waiting = [networks.judge("me", 0, detector.cut(decode(picture(grey)), "")) for grey in (20, 120, 220)]
     networks.start()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.shell import SOME_FAILED, Json, say, seen
+from assay.cli.shell import SOME_FAILED, Json, Trust, certificates, say, seen
 from assay.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,10 +29,7 @@ _VERIFIED = {
 
 def provenance(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures or videos.")],
-    trust: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Certificates (PEM) of authorities whose signatures are to be called valid."),
-    ] = None,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Read what a picture's file says of its own origin: signed records, camera data, a generator's settings.
@@ -44,7 +40,7 @@ def provenance(
     from assay.image.provenance import provenance as look
     from assay.types import Failure
 
-    trusted = _certificates(trust)
+    trusted = certificates(trust)
     failed = False
     for path in paths:
         try:
@@ -62,21 +58,6 @@ def provenance(
             _show(path, found)
     if failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _certificates(file: str | None) -> str:
-    """What --trust names, read before any work."""
-    if file is None:
-        return ""
-    from assay.image.provenance.c2pa import holds_certificates
-
-    try:
-        text = Path(file).read_text("utf-8", "replace")
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{file} cannot be read ({error})", param_hint="--trust") from error
-    if not holds_certificates(text):
-        raise typer.BadParameter(f"{file} holds no certificates, or damaged ones; give PEM", param_hint="--trust")
-    return text
 
 
 def _show(path: str, found: Provenance) -> None:

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.provenance import _certificates
-from assay.cli.shell import Engine, amount, engine_of, say
+from assay.cli.shell import Engine, Trust, amount, certificates, engine_of, say
 from assay.errors import MissingExtra
 
 EXAMPLES = (
@@ -58,10 +57,7 @@ def serve(
     allow_fetch: Annotated[
         bool, typer.Option("--allow-fetch", help="Get pictures from public addresses that a client names.")
     ] = False,
-    trust: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Certificates (PEM) of authorities whose signatures are to be called valid."),
-    ] = None,
+    trust: Trust = None,
     max_bytes: Annotated[
         int | None, typer.Option(parser=amount(1024), help="Refuse larger pictures, e.g. 50M.  [default: 64M]")
     ] = None,
@@ -73,7 +69,7 @@ def serve(
     ] = None,
     queue: Annotated[int | None, typer.Option(min=1, help="Uploads that may wait.  [default: 64]")] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0, help="Requests a minute of one client; 0 for any.  [default: 600]")
+        int | None, typer.Option(min=0, help="Requests a minute of one client; 0 for any.  [default: 600]")
     ] = None,
     decoders: Annotated[int | None, typer.Option(min=1, help="Processes that decode.  [default: 2]")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
@@ -123,7 +119,7 @@ def serve(
         origins=tuple(allow_origin or ()),
         fetch=allow_fetch,
         detectors=tuple(detector or ()),
-        trusted=_certificates(trust),
+        trusted=certificates(trust),
         keys=None if keys is None else Path(keys),
         keep=keep_hours * 3600,
         **{name: value for name, value in given.items() if value is not None},

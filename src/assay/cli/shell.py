@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import typer
@@ -92,6 +93,10 @@ Engine = Annotated[
         help="What runs the networks; auto: what detectors --probe found, else onnxruntime.",
     ),
 ]
+Trust = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Certificates (PEM) of authorities whose signatures are to be called valid."),
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on standard error.")]
 
@@ -152,6 +157,21 @@ def settings_of(given: list[str] | None, example: str) -> dict[str, str]:
             raise typer.BadParameter(f"{setting!r}: write KEY=VALUE, for example {example}", param_hint="--set")
         settings[key] = value
     return settings
+
+
+def certificates(file: str | None) -> str:
+    """What --trust names, read before any work."""
+    if file is None:
+        return ""
+    from assay.image.provenance.c2pa import holds_certificates
+
+    try:
+        text = Path(file).read_text("utf-8", "replace")
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{file} cannot be read ({error})", param_hint="--trust") from error
+    if not holds_certificates(text):
+        raise typer.BadParameter(f"{file} holds no certificates, or damaged ones; give PEM", param_hint="--trust")
+    return text
 
 
 def seen(text: str) -> str:

@@ -52,6 +52,7 @@ def page(explanation: Explanation, tables: Mapping[str, Table] | None = None) ->
     name = verdict.detector
     of_frames = f", {film.frame(explanation.frame, explanation.time)}" if verdict.frames else ""
     lines = [
+        "<main>",
         f"<h1>{text(f'{verdict.verdict}, {score}')}</h1>",
         f'<p class="soft">{markup.name(verdict.input)}, {verdict.width} × {verdict.height} px{of_frames}; '
         f"{text(name['name'])} {text(name['version'])}</p>",
@@ -66,6 +67,7 @@ def page(explanation: Explanation, tables: Mapping[str, Table] | None = None) ->
         lines += _section(look, explanation)
     for heading, rows in (tables or {}).items():
         lines += [f"<h2>{text(heading)}</h2>", *table(rows)]
+    lines.append("</main>")
     return markup.document(f"{verdict.verdict}: {verdict.input}", lines, style=style, script=_SCRIPT)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from assay.errors import RecipeError, unknown
-from assay.measure.draw import COLOURS, SHAPES, mark, page, span, steps, stroke, text
+from assay.measure.draw import COLOURS, SHAPES, mark, page, path, span, steps, stroke, text
 from assay.measure.robustness import FAMILIES
 from assay.metrics import Interval
 
@@ -34,7 +34,6 @@ _CLEAN = "clean"
 _FALLING = ("jpeg", "webp", "scale", "fit")
 """Families whose smaller numbers are the worse ones."""
 _FROM_NOTHING = ("fpr", "ece", "flips")
-_DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5")
 
 Figures = Mapping[str, Mapping[str, Interval]]
 """By condition and statistic, as `assay.measure.robustness.robustness` gives them."""
@@ -85,7 +84,7 @@ def svg(detectors: Mapping[str, Figures], statistic: str = "auc") -> str:
     ]
     for number, name in enumerate(drawn):
         y = 70 + ROW * number
-        body += [_line([(14, y), (54, y)], number), _mark(34, y, number), text(64, y + 4, name)]
+        body += [path([(14, y), (54, y)], number), _mark(34, y, number), text(64, y + 4, name)]
     top = 90 + ROW * len(drawn)
     for place, (family, levels) in enumerate(lines.items()):
         at = LEFT + place % ACROSS * (SIDE + GAP), top + place // ACROSS * (HEIGHT + BELOW)
@@ -132,7 +131,7 @@ def _curves(
             edges += [(across(level), up(_or(interval.low, interval.value))) for level, interval in reversed(run)]
             body.append(f'<polygon points="{_corners(edges)}" fill="{_colour(number)}" fill-opacity="0.13"/>')
             middle = [(across(level), up(interval.value)) for level, interval in run]
-            body += [_line(middle, number), *(_mark(x, y, number) for x, y in middle)]
+            body += [path(middle, number), *(_mark(x, y, number) for x, y in middle)]
     return [*body, "</g>"]
 
 
@@ -197,12 +196,6 @@ def _colour(number: int) -> str:
 
 def _mark(x: float, y: float, number: int) -> str:
     return mark(x, y, _colour(number), SHAPES[number % len(SHAPES)], hollow=False)
-
-
-def _line(corners: Sequence[tuple[float, float]], number: int) -> str:
-    dashes = _DASHES[number % len(_DASHES)]
-    style = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'<polyline points="{_corners(corners)}" fill="none" stroke="{_colour(number)}" stroke-width="1.6"{style}/>'
 
 
 def _corners(points: Iterable[tuple[float, float]]) -> str:

@@ -1,7 +1,7 @@
 """What figures are drawn with, as SVG: marks, lines, words and axes. No name can break out of them.
 
-Groups differ by colour and by shape, so that a picture is read without colours too. The colours are those of Okabe and
-Ito ("Color Universal Design", 2008) that stand out on white.
+Groups differ by colour, by shape and by dashes, so that a picture is read without colours too. The colours are those of
+Okabe and Ito ("Color Universal Design", 2008) that stand out on white.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from assay.metrics import Interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SHAPES = ("circle", "triangle", "square", "diamond")
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5")
 
 _RADIUS = 3.2
 
@@ -39,6 +40,15 @@ def mark(x: float, y: float, colour: str, shape: str, *, hollow: bool) -> str:
 def stroke(x1: float, y1: float, x2: float, y2: float, colour: str, style: str = "") -> str:
     """A straight line."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {style}/>'
+
+
+def path(corners: Iterable[tuple[float, float]], number: int) -> str:
+    """A line through points, in the colour and the dashes of the group of that number."""
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    dashes = DASHES[number % len(DASHES)]
+    style = f' stroke-dasharray="{dashes}"' if dashes else ""
+    colour = COLOURS[number % len(COLOURS)]
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"{style}/>'
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", style: str = "") -> str:

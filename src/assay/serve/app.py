@@ -15,7 +15,7 @@ from starlette.responses import Response
 import assay
 from assay.errors import AssayError
 from assay.serve import refusal
-from assay.serve.guard import Guard
+from assay.serve.guard import Guard, open_to_all
 from assay.serve.routes import explain, fetch, health, jobs, judge, page
 from assay.serve.service import Service
 from assay.serve.settings import Settings
@@ -98,8 +98,10 @@ def _field_error(request: Request, error: Exception) -> Response:
 def _described(schema: dict[str, Any], detectors: list[str], keys: bool) -> dict[str, Any]:
     """The description, with what this server has; without the answer 422 that FastAPI adds of itself: a field that does
     not hold is told of by 400 here."""
-    for route in (route for path in schema["paths"].values() for route in path.values()):
+    for path, route in ((path, route) for path, routes in schema["paths"].items() for route in routes.values()):
         answers = route["responses"]
+        if keys and open_to_all(path):
+            route["security"] = []
         if "HTTPValidationError" in str(answers.get("422")):
             del answers["422"]
             answers.setdefault("400", answers["500"] | {"description": "A field that does not hold."})

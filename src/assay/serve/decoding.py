@@ -1,9 +1,9 @@
 """Decoding and cutting in processes of their own, which may be killed.
 
 A picture's bytes are the one thing in a server that strangers choose. So the decoders, and whatever reads a file's
-metadata, run where they hold nothing: a process that knows the detectors' views and no more, with a limit on its
-memory, which is killed when it takes too long. Such an end is that input's failure (`too_slow`, `crashed`,
-`too_much_memory`); the process is replaced, and the other inputs go on.
+metadata, run where they hold nothing (`assay.serve.decoder`): a process that knows the detectors' views and no more,
+with a limit on its memory, which is killed when it takes too long. Such an end is that input's failure (`too_slow`,
+`crashed`, `too_much_memory`); the process is replaced, and the other inputs go on.
 
 A file's bytes go there as they are, or as a path in the spool; what comes back is JSON and arrays (`assay.serve.wire`),
 checked before it is used. A process that decodes ends with the server, however that ends.
@@ -16,45 +16,39 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import io
 import logging
+import math
 import multiprocessing
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
-import assay
 from assay.errors import AssayError, InputError
-from assay.image.alter import OPERATIONS
-from assay.image.decode import Limits, one, parts
-from assay.image.provenance import provenance
-from assay.image.view import View
+from assay.image.decode import Limits
+from assay.image.provenance import Says
 from assay.judge.detector import Detector
 from assay.judge.prepared import Prepared
-from assay.serve import wire
+from assay.serve import decoder, wire
 from assay.serve.queue import Over, Turns
-from assay.types import Picture, Pixels
+from assay.serve.refusal import NO_PROCESS
+from assay.types import Pixels
 
 Do = Literal["cut", "alter", "frame"]
 
 _log = logging.getLogger(__name__)
 
-PREVIEW = 512
-"""Longer side in px of the preview of an altered picture."""
-
 _LARGEST = 1 << 29
-"""Bytes of one message from a process."""
+"""Bytes of one message from a process, beside a frame's."""
 
 _START = 120.0
 """Seconds in which a process must have begun."""
+
+_CONTEXT = multiprocessing.get_context("spawn")
+"""A process begins anew: nothing of the server's memory is in it, and its own lies elsewhere each time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +129,7 @@ class Decoders:
         clip: float = 1_800,
         restarted: Callable[[], None] = lambda: None,
     ) -> None:
-        self._views = [views_of(detector) for detector in detectors]
+        self._views = [wire.views_of(detector) for detector in detectors]
         self._begin = functools.partial(_Process, list(map(str, folders)), limits, trusted, memory)
         self._seconds, self._clip, self._restarted = seconds, clip, restarted
         self._turns: Turns[tuple[Task, concurrent.futures.Future[Decoded]]] = Turns()
@@ -148,11 +142,17 @@ class Decoders:
         self._first: list[_Process] = []
         self._processes: set[_Process] = set()
         self._changing = threading.Lock()
+        self._coming = 0
         self._ended = threading.Event()
 
     def __len__(self) -> int:
         """How many inputs wait."""
         return len(self._turns)
+
+    @property
+    def coming(self) -> bool:
+        """Whether an input waits or is in work."""
+        return self._coming > 0
 
     @property
     def pids(self) -> list[int]:
@@ -174,10 +174,13 @@ class Decoders:
         """What will become of a task, in the client's turn.
 
         Its errors are InputError (as of `assay.image.decode`, and too_slow, crashed, too_much_memory) and whatever
-        `Task.each` raises; Over, where that was set.
+        `Task.each` raises; Over, where that was set; AssayError (`NO_PROCESS`).
         """
         future: concurrent.futures.Future[Decoded] = concurrent.futures.Future()
         self._turns.put(client, (task, future))
+        with self._changing:
+            self._coming += 1
+        future.add_done_callback(self._came)
         return future
 
     def stop(self, now: bool = False) -> None:
@@ -200,6 +203,10 @@ class Decoders:
 
     # ── one lane ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _came(self, future: concurrent.futures.Future[Decoded]) -> None:
+        with self._changing:
+            self._coming -= 1
+
     def _lane(self, takes_long: bool) -> None:
         process: _Process | None = None
         with contextlib.suppress(IndexError):
@@ -218,7 +225,7 @@ class Decoders:
                 if task.over.is_set():
                     raise Over
                 if process is None:
-                    raise InputError("no process could be begun to decode it; try again in a moment", kind="crashed")
+                    raise AssayError("no process could be begun to decode it; try again in a moment", kind=NO_PROCESS)
                 future.set_result(self._done(process, task))
             except BaseException as error:
                 future.set_exception(error)
@@ -302,11 +309,6 @@ class Decoders:
             raise InputError("what came back from decoding it makes no sense", kind="crashed") from error
 
 
-def views_of(detector: Detector) -> list[View]:
-    """The views of a detector's streams, each once, in an order that every process gives."""
-    return list(dict.fromkeys(stream.view for stream in detector.streams))
-
-
 def _asked(task: Task) -> bytes:
     in_memory = isinstance(task.source, bytes)
     asked = {
@@ -321,9 +323,8 @@ def _asked(task: Task) -> bytes:
     return wire.pack(asked, [np.frombuffer(task.source, np.uint8)] if isinstance(task.source, bytes) else [])
 
 
-def _decoded(task: Task, about: Mapping[str, Any], origin: object, arrays: wire.Arrays) -> Decoded:
-    if not (origin is None or isinstance(origin, dict)):
-        raise ValueError("provenance that is no object")
+def _decoded(task: Task, about: Mapping[str, Any], told: object, arrays: wire.Arrays) -> Decoded:
+    origin = None if told is None else _provenance(told)
     if task.do == "cut":
         return Decoded(provenance=origin)
     (array,) = arrays
@@ -334,6 +335,16 @@ def _decoded(task: Task, about: Mapping[str, Any], origin: object, arrays: wire.
     raise ValueError(f"an array of {array.dtype}, {array.shape}")
 
 
+def _provenance(told: object) -> Mapping[str, Any]:
+    match told:
+        case {"signs": [*signs], "unread": [*_], "told": str()} if all(
+            isinstance(sign, dict) and sign.get("says") in get_args(Says) for sign in signs
+        ):
+            assert isinstance(told, dict)
+            return told
+    raise ValueError("no provenance")
+
+
 class _Late(Exception):
     """A process did not answer in time, and was killed."""
 
@@ -342,10 +353,11 @@ class _Process:
     """One process, begun and ready. Raises AssayError where it did not begin."""
 
     def __init__(self, folders: Sequence[str], limits: Limits, trusted: str, memory: int) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
+        self._connection, theirs = _CONTEXT.Pipe()
+        self._largest = _LARGEST + 3 * limits.pixels
         arguments = (theirs, folders, limits, trusted, memory)
-        self._process = spawn.Process(target=_work, args=arguments, name="assay-decode", daemon=True)
+        self._process = _CONTEXT.Process(target=decoder.work, args=arguments, name="assay-decode", daemon=True)
+        self._watch = _Watch(self._process.kill)
         # It takes no hint to end, so that a signal to all does not cut short what was accepted.
         atexit.register(self.kill)
         try:
@@ -357,7 +369,7 @@ class _Process:
             raise AssayError(
                 "a process that decodes did not begin: too little memory, or the calling script lacks "
                 '`if __name__ == "__main__":`',
-                kind="decoder",
+                kind=NO_PROCESS,
             ) from error
         except BaseException:
             self.kill()
@@ -377,6 +389,7 @@ class _Process:
     def kill(self) -> None:
         """Ends it, wherever it is. Killing twice does nothing."""
         atexit.unregister(self.kill)
+        self._watch.close()
         if self._process.pid is not None:
             self._process.kill()
             self._process.join()
@@ -388,143 +401,65 @@ class _Process:
             _Late: it took longer, and was killed.
             EOFError: it ended.
         """
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self._process.kill()
-
-        watch = threading.Timer(seconds, end)
-        watch.daemon = True
-        watch.start()
+        self._watch.begin(seconds)
         try:
             if message:
                 self._connection.send_bytes(message)
-            return self._connection.recv_bytes(_LARGEST)
+            answer = self._connection.recv_bytes(self._largest)
         except (EOFError, OSError) as error:
-            if late.is_set():
+            if self._watch.late:
                 raise _Late from error
             raise EOFError from error
         finally:
-            watch.cancel()
+            self._watch.end()
+        if self._watch.late:  # it was killed all the same, and must not be asked again
+            raise _Late
+        return answer
 
 
-# ── in the process ───────────────────────────────────────────────────────────────────────────────────────────────────
+class _Watch:
+    """Calls a function once something takes too long.
 
+    One thread for all that a process is asked: a `threading.Timer` for each question cost as much as reading the
+    answer. It is not woken for each either; it looks again when the time of an earlier one is over.
 
-def _work(connection: Connection, folders: Sequence[str], limits: Limits, trusted: str, memory: int) -> None:
-    """Answers until nobody asks any more. Whatever is not expected ends the process."""
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        detectors = [assay.load(folder, threads=1, device="cpu") for folder in folders]
-    except AssayError as error:
-        connection.send_bytes(_error(error))
-        return
-    _bound(memory)
-    connection.send_bytes(wire.pack({"ready": True}))
-    while True:
-        try:
-            asked, arrays = wire.unpack(connection.recv_bytes())
-        except EOFError:
-            return
-        try:
-            for answer in _answers(asked, arrays, detectors, limits, trusted):
-                connection.send_bytes(answer)
-        except InputError as error:
-            connection.send_bytes(_error(_large() if isinstance(error.__cause__, MemoryError) else error))
-        except MemoryError:
-            connection.send_bytes(_error(_large()))
+    Args:
+        end: called once at most.
+    """
 
+    def __init__(self, end: Callable[[], object]) -> None:
+        self._end = end
+        self._until = self._wakes = math.inf
+        self._over = False
+        self._changed = threading.Condition()
+        self.late = False
+        threading.Thread(target=self._look, name="assay-watch", daemon=True).start()
 
-def _large() -> InputError:
-    return InputError("it takes too much memory to decode; make it smaller", kind="too_much_memory")
+    def begin(self, seconds: float) -> None:
+        """From now on, it may take so long."""
+        with self._changed:
+            self._until = time.monotonic() + seconds
+            if self._until < self._wakes:
+                self._changed.notify()
 
+    def end(self) -> None:
+        """It is done."""
+        with self._changed:
+            self._until = math.inf
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    def close(self) -> None:
+        """Ends the thread. Closing twice does nothing."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
 
-
-def _bound(memory: int) -> None:
-    """Limits what this process may take; where a system has no such limits, nothing happens."""
-    try:
-        import resource
-    except ImportError:
-        return
-    # Not the address space: of that, threads reserve more than they use.
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _error(error: AssayError) -> bytes:
-    return wire.pack({"error": {"kind": error.kind, "message": str(error)}})
-
-
-def _answers(
-    asked: Mapping[str, Any], arrays: wire.Arrays, detectors: Sequence[Detector], limits: Limits, trusted: str
-) -> Iterator[bytes]:
-    source: bytes | Path = arrays[0].tobytes() if asked["path"] is None else Path(asked["path"])
-    detector = detectors[asked["detector"]]
-    origin = _origin(source, limits, trusted) if asked["origin"] else None
-    if asked["do"] == "cut":
-        with contextlib.closing(parts(source, limits, every=asked["every"])) as coming:
-            for part in coming:
-                yield wire.pack_picture(detector.cut(part, ""), views_of(detector))
-                del part  # before the next one is decoded
-        yield wire.pack({"end": {"origin": origin, "about": {}}})
-        return
-    picture = _frame(source, limits, asked["number"])
-    if asked["do"] == "frame":
-        about = {
-            "sha256": picture.sha256,
-            "width": picture.width,
-            "height": picture.height,
-            "frame": picture.frame_numbers[0],
-            "frames": picture.frame_count,
-            "time": picture.times[0] if picture.times else None,
-        }
-        yield wire.pack({"end": {"origin": origin, "about": about}}, [picture.pixels])
-        return
-    pixels = _altered(picture.pixels, asked["changes"])
-    still = dataclasses.replace(picture, frames=(pixels,), frame_numbers=(0,), frame_count=1, times=())
-    yield wire.pack_picture(detector.cut(still, ""), views_of(detector))
-    yield wire.pack({"end": {"origin": origin, "about": {}}}, [np.frombuffer(_preview(pixels), np.uint8)])
-
-
-def _origin(source: bytes | Path, limits: Limits, trusted: str) -> dict[str, Any] | None:
-    """What a file says of its origin; None where it cannot be read for that, which stops nothing."""
-    try:
-        return provenance(source, limits, trusted=trusted).to_dict()
-    except (InputError, MemoryError):
-        return None
-
-
-def _frame(source: bytes | Path, limits: Limits, number: int | None) -> Picture:
-    if number is not None:
-        return one(source, limits, frame=number)
-    with contextlib.closing(parts(source, limits)) as coming:
-        part = next(coming)
-    times = part.times[:1]
-    return dataclasses.replace(part, frames=part.frames[:1], frame_numbers=part.frame_numbers[:1], times=times)
-
-
-_CHANGES = {"scale": "factor", "blur": "sigma", "jpeg": "quality"}
-"""What may be done to a picture, in this order, and the name of its one parameter (`assay.image.alter`)."""
-
-
-def _altered(pixels: Pixels, changes: Mapping[str, float]) -> Pixels:
-    for name, parameter in _CHANGES.items():
-        if name in changes:
-            pixels = OPERATIONS[name].apply(pixels, {parameter: changes[name]})
-    return pixels
-
-
-def _preview(pixels: Pixels) -> bytes:
-    image, file = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail((PREVIEW, PREVIEW))
-    image.save(file, "JPEG", quality=90)
-    return file.getvalue()
+    def _look(self) -> None:
+        with self._changed:
+            while not self._over:
+                left = self._until - time.monotonic()
+                if left <= 0:
+                    self.late = True
+                    self._end()
+                    return
+                self._wakes = self._until
+                self._changed.wait(None if left == math.inf else left)

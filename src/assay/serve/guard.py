@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assay.errors import OutputError
@@ -39,6 +40,13 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 """On every answer."""
+
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Idempotency-Key, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+}
+"""What a browser is told that asks beforehand whether a page elsewhere may ask; only of pages that were named."""
 
 OPEN = ("/health", "/ready", "/openapi.json", "/docs", "/", "/static/")
 """What needs no key: paths, and the beginnings of paths that end in a slash."""
@@ -69,8 +77,8 @@ class Keys:
         self._hashes: frozenset[str] = frozenset()
         self._read: tuple[int, int] | None = None
         if file is not None:
+            self._read = _stamp(file)  # first: what changes meanwhile is read again
             self._hashes = frozenset(_hashes(file))
-            self._read = _stamp(file)
 
     def __bool__(self) -> bool:
         """Whether a key is needed."""
@@ -89,11 +97,13 @@ class Keys:
         return found
 
     def _look(self, file: Path) -> None:
+        stamp = _stamp(file)
+        if stamp == self._read:
+            return
+        self._read = stamp
         try:
-            stamp = _stamp(file)
-            if stamp != self._read:
-                self._hashes, self._read = frozenset(_hashes(file)), stamp
-        except (OSError, OutputError) as error:  # half written, perhaps: the keys from before hold
+            self._hashes = frozenset(_hashes(file))
+        except OutputError as error:  # half written, perhaps: the keys from before hold
             _log.warning("%s", error)
 
 
@@ -115,12 +125,15 @@ def new_key(file: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r}: a key's name has up to 64 letters, digits, '.', '_' and '-'")
     key = _PREFIX + secrets.token_urlsafe(32)
-    if file.exists() and name in _hashes(file).values():
-        raise OutputError(f"{file}: has a key called {name} already; take another name, or delete its line")
+    begun = ""
+    if file.exists():
+        if name in _hashes(file).values():
+            raise OutputError(f"{file}: has a key called {name} already; take another name, or delete its line")
+        begun = "" if file.read_bytes()[-1:] in (b"", b"\n") else "\n"
     try:
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(handle, "a", encoding="ascii") as out:
-            out.write(f"{name} {hash_of(key)}\n")
+            out.write(f"{begun}{name} {hash_of(key)}\n")
     except OSError as error:
         raise OutputError(f"{file}: cannot be written ({error.strerror})", kind="disk") from error
     return key
@@ -143,8 +156,12 @@ def _hashes(file: Path) -> dict[str, str]:
     return found
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    status = file.stat()
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """What changes with a file; None where it is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
     return status.st_mtime_ns, status.st_size
 
 
@@ -174,6 +191,10 @@ class Names:
             return name in self._hosts
         return address.is_loopback or not self._loopback
 
+    def invited(self, origin: str | None) -> bool:
+        """Whether that is a page elsewhere that was named."""
+        return origin is not None and origin.lower() in self._origins
+
     def may_ask(self, host: str, origin: str | None, site: str | None) -> bool:
         """Whether a page may have a request sent that changes something.
 
@@ -185,7 +206,7 @@ class Names:
         if origin is None:
             return site in (None, "same-origin", "none")
         scheme, _, rest = origin.lower().partition("://")
-        return origin.lower() in self._origins or (scheme in ("http", "https") and rest == host.lower())
+        return self.invited(origin) or (scheme in ("http", "https") and rest == host.lower())
 
 
 def _without_port(host: str) -> str:
@@ -199,9 +220,20 @@ def _without_port(host: str) -> str:
 # ── in front of the routes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+def client_of(address: str) -> str:
+    """Who asks from an address. Of IPv6 its network of 2^64 counts, which is one subscriber's at least."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+
+
 class Guard:
     """ASGI in front of a server's routes. A request that it lets through has "owner" (see `Keys.owner`) and "client"
-    (its owner, or else its address) in its state.
+    (its owner, or else `client_of` its address) in its state. HEAD is answered as GET is, without the body.
 
     Args:
         app: what is guarded.
@@ -228,7 +260,10 @@ class Guard:
             return
         if scope["type"] != "http":  # nothing else is spoken here
             return
-        begun, status = time.perf_counter(), 0
+        begun, status, method = time.perf_counter(), 0, scope["method"]
+        asked = Headers(scope=scope)
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -238,11 +273,18 @@ class Guard:
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
-            await send(message)
+                self._open_to(asked.get("origin"), headers)
+                await send(message)
+                if method == "HEAD":
+                    await send({"type": "http.response.body"})
+            elif method != "HEAD":
+                await send(message)
 
         try:
             refused = self._refusal(scope)
-            if refused is not None:
+            if refused is None and method == "OPTIONS" and self._names.invited(asked.get("origin")):
+                await Response(status_code=204, headers=PREFLIGHT)(scope, receive, answer)
+            elif refused is not None:
                 await refusal.answer(refused)(scope, receive, answer)
             else:
                 await self._app(scope, receive, answer)
@@ -253,8 +295,15 @@ class Guard:
                 await failed(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(_method(scope["method"]), route, str(status)).inc()
+            self._metrics.requests.labels(_method(method), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    def _open_to(self, origin: str | None, headers: MutableHeaders) -> None:
+        """Lets a page elsewhere that was named read the answer."""
+        if origin is not None and self._names.invited(origin):
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = "Retry-After"
+            headers.add_vary_header("Origin")
 
     def _refusal(self, scope: Scope) -> Refused | None:
         """Why a request goes no further; None where it does."""
@@ -262,12 +311,14 @@ class Guard:
         host = headers.get("host", "")
         if not self._names.known(host):
             return Refused(403, "host", "this server has another name; start it with --allow-host NAME to call it so")
+        if scope.get("state", {}).get("crowded"):
+            return Refused(503, "busy", "too many are connected; try again in a moment", seconds=5, close=True)
         if changes and not self._names.may_ask(host, headers.get("origin"), headers.get("sec-fetch-site")):
             return Refused(403, "origin", "a page elsewhere may not send this; use the server's own page")
         state = scope.setdefault("state", {})
-        address = (scope.get("client") or ("",))[0]
-        state["owner"], state["client"] = "", address
-        if self._keys and not _open(scope["path"]):
+        state["owner"], state["client"] = "", client_of((scope.get("client") or ("",))[0])
+        # What a browser asks beforehand has no key.
+        if self._keys and not open_to_all(scope["path"]) and scope["method"] != "OPTIONS":
             word, _, key = headers.get("authorization", "").partition(" ")
             owner = self._keys.owner(key.strip()) if word.lower() == "bearer" else None
             if owner is None:
@@ -276,7 +327,8 @@ class Guard:
         return self._closed(scope["path"], scope["method"])
 
 
-def _open(path: str) -> bool:
+def open_to_all(path: str) -> bool:
+    """Whether a path needs no key where others do."""
     return any(path == each or (each != "/" and each.endswith("/") and path.startswith(each)) for each in OPEN)
 
 

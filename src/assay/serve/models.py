@@ -167,9 +167,10 @@ class Job(Open):
                     "started": 1767312000.2,
                     "ended": None,
                     "counts": {"fake": 3, "real": 25, "uncertain": 2, "failed": 1},
+                    "keep": False,
                     "detector": "assay-code24",
                     "every": None,
-                    "keep": False,
+                    "provenance": False,
                 }
             ]
         },
@@ -177,16 +178,17 @@ class Job(Open):
 
     id: str
     kind: Literal["pictures", "video"]
-    state: Literal["queued", "running", "done", "cancelled"]
+    state: Literal["queued", "running", "done"]
     total: int = pydantic.Field(description="inputs")
     finished: int = pydantic.Field(description="inputs that have a result")
     created: float = pydantic.Field(description="seconds since 1970, UTC")
     started: float | None
     ended: float | None
     counts: Counts
-    detector: str | None
-    every: float | None
     keep: bool
+    detector: str
+    every: float | None
+    provenance: bool
 
 
 class Failure(Open):
@@ -200,6 +202,9 @@ class Result(Open):
     number: int = pydantic.Field(description="its place in the job, from 0")
     name: str
     result: Verdict | Failure | None = pydantic.Field(description="null until it is done")
+    provenance: Provenance | None = pydantic.Field(
+        description="null until it is done, where the job did not ask for it, and where the file could not be judged"
+    )
 
 
 class Results(pydantic.BaseModel):
@@ -213,6 +218,29 @@ class Detector(Open):
     sha256: str
     summary: str = pydantic.Field(description="one line")
     default: bool
+
+
+class Errors(Open):
+    false_fake: float = pydantic.Field(description="of real pictures, called fake")
+    false_real: float = pydantic.Field(description="of fake pictures, called real")
+    decided: float = pydantic.Field(description="of all, not called uncertain")
+
+
+class Rows(Open):
+    real: int
+    fake: int
+
+
+class Card(Detector):
+    """All of a detector's card, and what its thresholds were chosen on."""
+
+    description: str
+    limits: list[str] = pydantic.Field(description="what it can't do")
+    threshold: Score
+    doubt: list[float] = pydantic.Field(min_length=2, max_length=2)
+    fpr: float
+    errors: Errors = pydantic.Field(description="rates on the tuning pictures, at these thresholds")
+    rows: Rows = pydantic.Field(description="how many tuning pictures there were")
 
 
 class Detectors(pydantic.BaseModel):

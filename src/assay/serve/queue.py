@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+import throttled
+
 Item = TypeVar("Item")
 
 
@@ -89,7 +91,12 @@ class Turns(Generic[Item]):
 
 
 def batches(
-    turns: Turns[Item], size: Callable[[Item], int], alike: Callable[[Item], object], most: int, linger: float
+    turns: Turns[Item],
+    size: Callable[[Item], int],
+    alike: Callable[[Item], object],
+    most: int,
+    linger: float,
+    coming: Callable[[], bool] = lambda: True,
 ) -> Iterator[list[Item]]:
     """What is to be worked on together, until the queue is closed and empty.
 
@@ -98,10 +105,12 @@ def batches(
         alike: items go together where this is equal.
         most: size of a batch at which it is full. The item that fills it may reach beyond.
         linger: seconds that the first item waits for others.
+        coming: whether any are on their way; it waits for none otherwise.
     """
     while (first := turns.take()) is not None:
         batch, filled = [first], size(first)
-        until, fits = time.monotonic() + linger, functools.partial(_alike, alike, alike(first))
+        until = time.monotonic() + (linger if coming() else 0)
+        fits = functools.partial(_alike, alike, alike(first))
         while filled < most:
             item = turns.take(max(0.0, until - time.monotonic()), fits)
             if item is None:
@@ -161,43 +170,33 @@ class Gate:
         return min(_LONGEST, max(1, math.ceil(ahead / 2 * span / len(self._left))))
 
 
-class Bucket:
-    """A client's allowance: it fills at a steady rate, and each request takes one from it.
+class Rate:
+    """How often each client may ask: at a steady rate, and some at once. Usable from several threads.
 
-    Source: the token bucket of traffic shaping (RFC 2697 measures bursts with it).
+    By `throttled` (GCRA, the leaky bucket as a meter). The better known `limits` keeps an entry for ever of every
+    client that came once (its moving window in memory), or counts by the clock's own windows.
 
     Args:
-        rate: a minute.
-        burst: that a full one holds.
-        clock: seconds, from anywhere.
+        rate: a minute; 0 for any.
+        burst: at once.
     """
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._burst, self._clock = rate / 60, float(burst), clock
-        self._held: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, rate: int, burst: int) -> None:
+        self._limit: throttled.Throttled | None = None
+        if rate:
+            store = throttled.MemoryStore(options={"MAX_SIZE": _CLIENTS})
+            self._limit = throttled.Throttled(using="gcra", quota=throttled.per_min(rate, burst), store=store)
 
     def take(self, client: str) -> None:
-        """Takes one.
+        """Counts a request.
 
         Raises:
-            Full: it is empty.
+            Full: it is one too many, and not counted.
         """
-        if not self._rate:
-            return
-        with self._lock:
-            now = self._clock()
-            held, since = self._held.pop(client, (self._burst, now))
-            held = min(self._burst, held + (now - since) * self._rate)
-            self._held[client] = (held - 1 if held >= 1 else held, now)
-            # One that is full again is as good as none.
-            while self._held:
-                other, (left, then) = next(iter(self._held.items()))
-                if left + (now - then) * self._rate < self._burst:
-                    break
-                del self._held[other]
-            if held < 1:
-                raise Full(math.ceil((1 - held) / self._rate))
+        if self._limit is not None and (found := self._limit.limit(f"of {client}")).limited:
+            raise Full(max(1, math.ceil(found.state.retry_after)))
 
 
 _MEASURED, _LONGEST = 32, 60
+_CLIENTS = 100_000
+"""Whose requests are counted; of more, those that stayed away longest are forgotten."""

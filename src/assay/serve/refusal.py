@@ -12,6 +12,9 @@ from assay.errors import AssayError, BundleError, InputError, JobError, OutputEr
 _INPUT = {"too_many_bytes": 413, "not_an_image": 415, "unsupported": 415, "needs_extra": 415}
 _JOB = {"missing": 404, "conflict": 409}
 
+NO_PROCESS = "decoder"
+"""Kind of the error where no process can be begun to decode an input. It is not the input's fault."""
+
 
 class Refused(AssayError):
     """A request that is not answered.
@@ -43,6 +46,16 @@ def stopping() -> Refused:
     return Refused(503, "stopping", "the server is stopping; try again in a moment", seconds=5)
 
 
+def busy(why: str, seconds: int) -> Refused:
+    """Of a request that there is no room for."""
+    return Refused(429, "busy", f"{why}; try again in {seconds} s", seconds=seconds)
+
+
+def gone() -> Refused:
+    """Of work whose client left; nobody reads it."""
+    return Refused(400, "disconnected", "the connection broke off; send it again", close=True)
+
+
 def late() -> Refused:
     """Of work that took too long."""
     return Refused(408, "timeout", "it took too long; send it in a job, or try again when less is going on", seconds=10)
@@ -63,7 +76,7 @@ def status_of(error: AssayError) -> int:
             return 400
         case BundleError(kind="missing"):  # it cannot explain
             return 422
-    return 500
+    return 503 if error.kind == NO_PROCESS else 500
 
 
 def answer(error: AssayError) -> JSONResponse:
@@ -73,10 +86,9 @@ def answer(error: AssayError) -> JSONResponse:
         message = "the server cannot write now; try again in a moment"
     elif isinstance(error, BundleError) and error.kind not in ("unknown", "missing"):
         message = "the detector cannot be run; tell whoever runs this server"
-    headers = error.headers if isinstance(error, Refused) else {}
-    if isinstance(error, OutputError):
-        headers = {"Retry-After": "10"}
-    return told(status_of(error), error.kind, message, headers)
+    status = status_of(error)
+    headers = error.headers if isinstance(error, Refused) else {"Retry-After": "10"} if status == 503 else {}
+    return told(status, error.kind, message, headers)
 
 
 def told(status: int, kind: str, message: str, headers: Mapping[str, Any] | None = None) -> JSONResponse:

@@ -11,17 +11,19 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
-from h11 import IDLE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from assay.errors import AssayError
+from assay.serve import refusal
 from assay.serve.app import create
+from assay.serve.guard import HEADERS
 from assay.serve.service import Service
 from assay.serve.settings import Settings
 
 CONNECTIONS = 1_000
-"""At a time; more get 503."""
+"""At a time; requests on more get 503."""
 
 
 def run(settings: Settings, ready: Callable[[str, list[str]], None] = lambda url, detectors: None) -> None:
@@ -46,7 +48,6 @@ def run(settings: Settings, ready: Callable[[str, list[str]], None] = lambda url
         log_level="error",
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
     )
@@ -115,7 +116,20 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # uvicorn's own limit answers without what stands on every answer.
+        self.app_state = {**self.app_state, "crowded": len(self.connections) > CONNECTIONS}
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # its answer has begun
+            self.transport.close()
+            return
+        told = refusal.told(400, "request", "this is no HTTP/1.1; send a request as RFC 9112 says")
+        headers = [*told.raw_headers, *((name.encode(), value.encode()) for name, value in HEADERS.items())]
+        response = h11.Response(status_code=400, headers=[*headers, (b"connection", b"close")])
+        for event in (response, h11.Data(data=bytes(told.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -127,7 +141,7 @@ class _Protocol(H11Protocol):
 
     def _watch(self) -> None:
         """Counts from the first byte of a head, or the beginning of the connection, to the head's end."""
-        if self.conn.their_state is not IDLE:
+        if self.conn.their_state is not h11.IDLE:
             self._forget()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(self._seconds, self._hang_up)
@@ -138,5 +152,5 @@ class _Protocol(H11Protocol):
             self._waiting = None
 
     def _hang_up(self) -> None:
-        if self.conn.their_state is IDLE and not self.transport.is_closing():
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()

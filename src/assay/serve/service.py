@@ -1,65 +1,48 @@
-"""The one process that owns it all: what waits, what is judged, what is kept.
+"""The one process that owns it all: what is judged at once, and by whom.
 
-Uploads wait in `decoding`'s turns, pictures in `worker`'s. Jobs are one more client there, so a picture that is judged
-at once waits for one of theirs, not for all. What is accepted has a place in a gate or in the store until it has its
-answer; a stop lets nothing more in and waits for the gates to empty. Jobs that are not done by then go on at the next
-start.
+Uploads wait in `decoding`'s turns, pictures in `worker`'s. Jobs (`assay.serve.backlog`) are one more client there, so a
+picture that is judged at once waits for one of theirs, not for all. What is accepted has a place in a gate or in the
+store until it has its answer; a stop lets nothing more in and waits for the gates to empty. Jobs that are not done by
+then go on at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import functools
-import logging
-import os
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from assay.data import lock
-from assay.errors import AssayError, BundleError, InputError, unknown
-from assay.image import container
+from assay.errors import BundleError, InputError, unknown
 from assay.judge import bundle
 from assay.judge.bundle import Bundle
 from assay.judge.detector import Detector
 from assay.judge.explain import Explanation
 from assay.judge.scorecam import Toward
 from assay.serve import refusal
+from assay.serve.backlog import Backlog
 from assay.serve.decoding import Decoded, Decoders, Task
 from assay.serve.guard import Keys
-from assay.serve.jobs import CLAIM, Claimed, Input, Job, Kind, Upload
 from assay.serve.metrics import Metrics
-from assay.serve.queue import Bucket, Full, Gate, Over
+from assay.serve.queue import Full, Gate, Rate
 from assay.serve.refusal import Refused
 from assay.serve.settings import Settings
 from assay.serve.spool import Spool
 from assay.serve.store import Store
 from assay.serve.uploads import Caps, Received
 from assay.serve.worker import Networks
-from assay.types import Failure, Verdict
+from assay.types import Verdict
 
-JOBS, FILMS = "jobs", "films"
-"""The clients that all pictures of jobs are together, and all their videos, where clients take turns. No key's hash and
-no address is called so."""
-
-WORDS = ("fake", "real", "uncertain", "failed")
-
-_log = logging.getLogger(__name__)
-
-_REMEMBERED = 1_000
-_HEAD = 1 << 16
-_AT_ONCE = 100
-_IDLE, _AGAIN = 2.0, 5.0
-_FILMS = 64
-"""Videos of jobs in work or waiting in memory, beside pictures, so that they do not keep those from being claimed."""
+Gone = Callable[[], Awaitable[None]]
+"""Returns when nobody waits any more."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,21 +52,6 @@ class Answer:
     verdict: Verdict
     provenance: Mapping[str, Any] | None = None
     preview: bytes = b""
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Work:
-    """An input of a job that is being judged.
-
-    Args:
-        over: set when it was deleted, or is another's by now.
-        film: whether it is a video.
-        task: that judges it.
-    """
-
-    over: threading.Event
-    film: bool
-    task: asyncio.Task[None] | None = None
 
 
 class Service:
@@ -107,26 +75,21 @@ class Service:
         self.fetching = Gate(settings.fetches, max(1, settings.fetches // 2))
         self.uploading = Gate(settings.job_uploads, max(1, settings.job_uploads // 2))
         self.listening = Gate(settings.streams, settings.streams_client)
-        self.bucket = Bucket(settings.rate, settings.burst)
+        self.rate = Rate(settings.rate, settings.burst)
         self.bundles: dict[str, Bundle] = {}
         self.failed: Exception | None = None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_failure: Callable[[], None] = lambda: None
         self.ready = self.stopping = False
+        self.backlog: Backlog | None = None
         self._held = contextlib.ExitStack()
-        self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._tasks: list[asyncio.Task[None]] = []
-        self._working: dict[tuple[str, int], _Work] = {}
-        self._more = asyncio.Event()
-        self._news: dict[str, set[asyncio.Event]] = collections.defaultdict(set)
-        self._counts: collections.OrderedDict[str, tuple[int, dict[str, int]]] = collections.OrderedDict()
-        self._counting = threading.Lock()
+        self._loading: asyncio.Task[None] | None = None
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
         """Begins to load; `ready` says when that is done, `failed` that it cannot be."""
-        self._tasks.append(asyncio.create_task(self._load()))
+        self._loading = asyncio.create_task(self._load())
 
     async def _load(self) -> None:
         try:
@@ -135,12 +98,10 @@ class Service:
             self.failed = error
             self.on_failure()
             return
-        self.ready = True
-        self.on_ready()
-        for work in (self._run_jobs, self._renew, self._sweep):
-            task = asyncio.create_task(work())
-            task.add_done_callback(_ended)
-            self._tasks.append(task)
+        if not self.stopping:
+            self.ready = True
+            self.on_ready()
+            self.jobs.start()
 
     def _open(self) -> None:
         settings = self.settings
@@ -153,13 +114,18 @@ class Service:
             self.bundles[read.card.name] = read
             detectors.append(Detector(read, threads=settings.threads, device=settings.device, engine=settings.engine))
         self.spool = Spool(settings.data / "spool", most=max(settings.videos, settings.pictures))
-        # The store locks its own folder at times.
         self._held.enter_context(lock.held(self.spool.folder))
         self.store = self._held.enter_context(Store(settings.data / "jobs.sqlite", self.spool))
-        self.store.recover(everything=True)
+        self.store.give_back(tried=True)
         # Nobody else writes here, so what no job knows is left from a kill.
         self.spool.sweep(self.store.keys(), grace=0)
-        self.networks = Networks(detectors, crops=settings.crops, linger=settings.linger, ran=self._ran)
+        self.networks = Networks(
+            detectors,
+            crops=settings.crops,
+            linger=settings.linger,
+            coming=lambda: self.decoders.coming,
+            ran=self._ran,
+        )
         self.decoders = Decoders(
             detectors,
             self.folders,
@@ -171,6 +137,7 @@ class Service:
             clip=settings.clip,
             restarted=self.metrics.restarts.inc,
         )
+        self.backlog = Backlog(settings, self.store, self.spool, self._of_job, self.metrics)
         self._held.callback(self.networks.stop)
         self._held.callback(self.decoders.stop, now=True)
         self.networks.start()
@@ -190,32 +157,29 @@ class Service:
     async def drain(self) -> None:
         """Takes no more work, and returns when what was accepted is done, or `Settings.stop` seconds later."""
         self.stopping = True
-        self._more.set()
-        for events in list(self._news.values()):
-            for event in events:
-                event.set()
-        for work in self._working.values():
-            if work.film and work.task is not None:  # it may take long, and goes on at the next start
-                work.over.set()
-                work.task.cancel()
+        accepted: list[Sized] = [self.gate, self.explaining, self.fetching, self.uploading]
+        if self.backlog is not None:
+            self.backlog.drain()
+            accepted.append(self.backlog)
         until = time.monotonic() + self.settings.stop
-        while time.monotonic() < until and (
-            len(self.gate) or len(self.explaining) or len(self.uploading) or self._working
-        ):
+        while time.monotonic() < until and any(map(len, accepted)):
             await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         """Ends. What jobs have not done is kept, and goes on at the next start."""
         await self.drain()
         self.ready = False
-        tasks = [*self._tasks, *(work.task for work in self._working.values() if work.task is not None)]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if hasattr(self, "store"):
-            with contextlib.suppress(AssayError):
-                await run_in_threadpool(self.store.release, self._worker)
+        if self._loading is not None:
+            await asyncio.wait([self._loading])  # a thread is at it, which nothing cuts short
+        if self.backlog is not None:
+            await self.backlog.stop()
         await run_in_threadpool(self._held.close)
+
+    @property
+    def jobs(self) -> Backlog:
+        """Of a server that is ready."""
+        assert self.backlog is not None
+        return self.backlog
 
     def refusal(self, path: str, method: str) -> Refused | None:
         """Why nothing can be asked now; None where it can."""
@@ -261,42 +225,47 @@ class Service:
         """
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(gate.entered(client))
-                self.bucket.take(client)
+                self.rate.take(client)
             except Full as full:
-                raise Refused(
-                    429, "busy", f"too much is waiting; try again in {full.seconds} s", seconds=full.seconds
-                ) from None
+                raise refusal.busy("too many requests", full.seconds) from None
+            try:
+                held.enter_context(gate.entered(client))
+            except Full as full:
+                raise refusal.busy("too much is waiting", full.seconds) from None
             yield
 
-    async def judge(self, client: str, received: Received, detector: int, *, origin: bool) -> Answer:
+    async def judge(self, client: str, received: Received, detector: int, *, origin: bool, gone: Gone) -> Answer:
         """The verdict on an upload.
 
         Raises:
             InputError: it could not be judged.
             BundleError: the networks can't be run.
-            Refused: 408.
+            Refused: 408; 400 once its client is gone.
         """
         source = received.source(self.spool)
-        async with self._in_time(self.settings.answer):
+        async with _in_time(self.settings.answer, gone):
             return await self._judged(client, source, received.name, detector, origin=origin)
 
-    async def alter(self, client: str, received: Received, detector: int, changes: Mapping[str, float]) -> Answer:
+    async def alter(
+        self, client: str, received: Received, detector: int, changes: Mapping[str, float], *, gone: Gone
+    ) -> Answer:
         """The verdict on an upload after changes ("scale", "blur", "jpeg"), and a preview of it. Raises as `judge`."""
         task = Task("alter", received.source(self.spool), detector, received.name, changes=changes)
-        async with self._in_time(self.settings.answer):
+        async with _in_time(self.settings.answer, gone):
             decoded = await self._decoded(client, task)
             assert decoded.still is not None
             verdict = await asyncio.wrap_future(self.networks.judge(client, detector, decoded.still))
             return Answer(verdict, preview=decoded.preview)
 
-    async def explain(self, client: str, received: Received, detector: int, toward: Toward) -> Explanation:
+    async def explain(
+        self, client: str, received: Received, detector: int, toward: Toward, *, gone: Gone
+    ) -> Explanation:
         """Where a detector looked in an upload; of a clip, in the frame that says most clearly what is asked. Raises as
         `judge`."""
         source, over = received.source(self.spool), threading.Event()
         verdict, number = None, None
         try:
-            async with self._in_time(self.settings.explain):
+            async with _in_time(self.settings.explain, gone):
                 first = await self._decoded(client, Task("frame", source, detector, received.name, over=over))
                 if first.about["frames"] > 1:
                     verdict = (await self._judged(client, source, received.name, detector, over=over)).verdict
@@ -304,10 +273,17 @@ class Service:
                     task = Task("frame", source, detector, received.name, number=number, over=over)
                     first = await self._decoded(client, task)
                 assert first.pixels is not None
+                height, width, _ = first.pixels.shape
+                if height * width > (most := self.settings.explained):
+                    told = f"{width} x {height} px, more than {most:,} that can be explained here; cut out what matters"
+                    raise InputError(told, kind="too_many_pixels")
                 found = await asyncio.wrap_future(self.networks.explain(detector, first.pixels, toward, over))
         finally:
             over.set()
         return _of_upload(found, verdict, received.name, first)
+
+    async def _of_job(self, client: str, source: Path, name: str, detector: str | None, **more: Any) -> Answer:
+        return await self._judged(client, source, name, self.number(detector), **more)
 
     async def _judged(
         self,
@@ -343,231 +319,26 @@ class Service:
     async def _decoded(self, client: str, task: Task) -> Decoded:
         return await asyncio.wrap_future(self.decoders.submit(client, task))
 
-    @contextlib.asynccontextmanager
-    async def _in_time(self, seconds: float) -> Any:
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError:
-            raise refusal.late() from None
 
-    # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@contextlib.asynccontextmanager
+async def _in_time(seconds: float, gone: Gone) -> AsyncIterator[None]:
+    """Ends the block when its time is over, or nobody waits for it any more."""
 
-    async def room(self) -> None:
-        """Raises Refused (429) where too many inputs wait, or uploads take too much room."""
-        usage = await run_in_threadpool(self.store.usage)
-        if usage.waiting >= self.settings.backlog or usage.bytes >= self.settings.spool_bytes:
-            raise Refused(429, "busy", "too much is waiting or kept; try again later, or delete jobs", seconds=60)
+    async def watch(limit: asyncio.Timeout) -> None:
+        await gone()
+        limit.reschedule(0)
 
-    async def create(
-        self,
-        owner: str,
-        files: Sequence[Received],
-        detector: int,
-        *,
-        keep: bool,
-        every: float | None,
-        idempotency: str | None,
-    ) -> Job:
-        """A job. Raises as `Jobs.create`."""
-        kind: Kind = "video" if len(files) == 1 and files[0].is_video else "pictures"
-        inputs: list[Upload | Failure] = []
-        for each in files:
-            if each.failure is not None:
-                inputs.append(Failure(each.name, each.failure.kind, str(each.failure)))
-            elif each.file is not None:
-                inputs.append(Upload(each.name, each.file))
-        options = {"detector": list(self.bundles)[detector], "every": every}
-        make = functools.partial(self.store.create, owner, kind, options, inputs, keep, idempotency=idempotency)
-        job = await run_in_threadpool(make)
-        for given in inputs:
-            if isinstance(given, Failure):
-                self.metrics.failures.labels(given.kind).inc()
-        self._more.set()
-        return job
-
-    async def delete(self, id: str, owner: str) -> None:
-        """Ends a job where it runs, and deletes it. Raises JobError: missing."""
-        await run_in_threadpool(self.store.delete, id, owner)
-        for (job, _), work in self._working.items():
-            if job == id:
-                work.over.set()
-        self._tell(id)
-
-    def counted(self, job: Job) -> tuple[Job, dict[str, int]]:
-        """A job as it stands, and how many of its inputs have each verdict, or failed. Looks only at what is new since
-        the last time."""
-        with self._counting:
-            version, counts = self._counts.pop(job.id, (0, dict.fromkeys(WORDS, 0)))
-            counts = dict(counts)
-            while version < job.version:
-                news = self.store.since(job.id, job.owner, version)
-                for each in news.inputs:
-                    counts[word_of(each)] += 1
-                job, version = news.job, news.version
-            self._counts[job.id] = version, counts
-            while len(self._counts) > _REMEMBERED:
-                self._counts.popitem(last=False)
-            return job, dict(counts)
-
-    def told(self, job: Job) -> dict[str, Any]:
-        """A job as clients see it."""
-        job, counts = self.counted(job)
-        return {
-            "id": job.id,
-            "kind": job.kind,
-            "state": job.state,
-            "total": job.total,
-            "finished": job.done,
-            "created": job.created,
-            "started": job.started,
-            "ended": job.finished,
-            "counts": counts,
-            "detector": job.options.get("detector"),
-            "every": job.options.get("every"),
-            "keep": job.kept,
-        }
-
-    def since(self, id: str, owner: str, version: int) -> tuple[dict[str, Any], list[tuple[int, Input]], int, bool]:
-        """What happened to a job since a version: the job; inputs that are done, each with the version to go on from
-        after it; the version to go on from; and whether that is all for now and the job has ended."""
-        found: list[tuple[int, Input]] = []
-        for _ in range(_AT_ONCE):
-            # One at a time, as each must be a place to go on from.
-            news = self.store.since(id, owner, version, limit=1)
-            version = news.version
-            if not news.inputs:
-                break
-            found += [(version, each) for each in news.inputs]
-        over = news.job.finished is not None and version >= news.job.version
-        return self.told(news.job), found, version, over
-
-    @contextlib.contextmanager
-    def listener(self, id: str) -> Iterator[asyncio.Event]:
-        """Set whenever something happens to a job."""
-        event = asyncio.Event()
-        self._news[id].add(event)
-        try:
-            yield event
-        finally:
-            self._news[id].discard(event)
-            if not self._news[id]:
-                del self._news[id]
-
-    def _tell(self, id: str) -> None:
-        for event in self._news.get(id, ()):
-            event.set()
-
-    async def _run_jobs(self) -> None:
-        while not self.stopping:
-            self._more.clear()
-            films = sum(work.film for work in self._working.values())
-            room = 0 if films >= _FILMS else self.settings.at_once - (len(self._working) - films)
-            claimed: list[Claimed] = []
-            if room > 0:
-                try:
-                    claimed = await run_in_threadpool(self.store.claim, self._worker, room, CLAIM)
-                except AssayError as error:
-                    _log.error("jobs wait: %s", error)
-            for each in claimed:
-                which = each.job, each.number
-                film = await run_in_threadpool(_is_video, self.spool.path(each.key))
-                self._working[which] = work = _Work(threading.Event(), film)
-                work.task = asyncio.create_task(self._work(each, work))
-                work.task.add_done_callback(functools.partial(self._worked, which))
-            for id in {each.job for each in claimed}:
-                self._tell(id)
-            if len(claimed) < room or room <= 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._more.wait(), _IDLE)
-
-    def _worked(self, which: tuple[str, int], task: asyncio.Task[None]) -> None:
-        self._working.pop(which, None)
-        self._more.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("input %d of job %s could not be finished", which[1], which[0], exc_info=error)
-
-    async def _work(self, claimed: Claimed, work: _Work) -> None:
-        try:
-            result: Verdict | Failure = await self._result(claimed, work)
-        except Over:  # deleted, or another's by now
-            return
-        while True:
-            try:
-                await run_in_threadpool(self.store.finish, claimed.job, claimed.number, result.to_dict())
-            except AssayError as error:
-                _log.error("a result waits: %s", error)
-                await asyncio.sleep(_AGAIN)
-            else:
-                break
-        self._tell(claimed.job)
-
-    async def _result(self, claimed: Claimed, work: _Work) -> Verdict | Failure:
-        if claimed.tries > self.settings.tries:
-            return Failure(claimed.name, "crashed", "the server went down whenever it was judged; leave it out")
-        source, every = self.spool.path(claimed.key), claimed.options.get("every")
-        try:
-            detector = self.number(claimed.options.get("detector"))
-            client = FILMS if work.film else JOBS
-            judging = self._judged(client, source, claimed.name, detector, every=every, over=work.over, long=work.film)
-            return (await judging).verdict
-        except InputError as error:
-            return Failure(claimed.name, error.kind, str(error))
-        except (BundleError, ValueError) as error:
-            self.metrics.failures.labels("detector").inc()
-            _log.error("input %d of job %s: %s", claimed.number, claimed.job, error)
-            return Failure(claimed.name, "detector", "the detector could not be run on it, or is not served any more")
-        except Over:
-            raise
-        except Exception:  # a fault of ours, which must not hold up the others
-            if self.stopping:
-                raise
-            _log.exception("input %d of job %s", claimed.number, claimed.job)
-            return Failure(claimed.name, "internal", "the server failed on it; tell whoever runs it")
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(CLAIM / 3)
-            try:
-                held = await run_in_threadpool(self.store.renew, self._worker, CLAIM)
-            except AssayError as error:
-                _log.error("%s", error)
-                continue
-            for which, work in self._working.items():
-                if which not in held:
-                    work.over.set()
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                await run_in_threadpool(self.store.expire, seconds=self.settings.keep)
-                await run_in_threadpool(self._sweep_spool)
-            except AssayError as error:
-                _log.error("%s", error)
-            await asyncio.sleep(self.settings.sweep)
-
-    def _sweep_spool(self) -> None:
-        # By the store first: a file that comes in between is too young.
-        self.spool.sweep(self.store.keys())
-
-
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("jobs are not looked after any more", exc_info=error)
-
-
-def word_of(each: Input) -> str:
-    """An input's verdict, or "failed"; it is done."""
-    assert each.result is not None
-    return "failed" if "error" in each.result else str(each.result["verdict"])
-
-
-def _is_video(path: Path) -> bool:
+    watching: asyncio.Task[None] | None = None
     try:
-        with path.open("rb") as file:
-            return container.identify(file.read(_HEAD)) in container.VIDEOS
-    except (OSError, InputError):
-        return False
+        async with asyncio.timeout(seconds) as limit:
+            watching = asyncio.create_task(watch(limit))
+            yield
+    except TimeoutError:
+        assert watching is not None
+        raise (refusal.gone() if watching.done() else refusal.late()) from None
+    finally:
+        if watching is not None:
+            watching.cancel()
 
 
 def _clearest(verdict: Verdict, toward: Toward) -> int | None:

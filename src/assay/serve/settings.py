@@ -22,7 +22,7 @@ class Settings:
         host, port: where it listens. The default address is reached from this machine only.
         hosts: further names that a request may call the server by, beside addresses and "localhost". A page elsewhere
             could give its own name this machine's address, and would be the same origin for a browser.
-        origins: pages elsewhere that may send pictures, as "https://example.org". None by default.
+        origins: pages elsewhere that may send pictures and read the answers, as "https://example.org". None by default.
         fetch: whether it gets pictures from addresses that a client names (`assay.serve.visit`). Not by default.
         detectors: names of installed detectors, or folders; the first is the default one. None named: the one that
             ships.
@@ -35,12 +35,15 @@ class Settings:
         pictures: bytes of a picture. 64 MiB: an uncompressed 20-megapixel picture.
         videos: bytes of a video in a job. 2 GiB: 20 minutes of a camera's 1920 x 1080.
         in_memory: bytes up to which an upload that is judged at once never reaches the disk. 1 MiB; `queue` of them.
-        files: of one job. 1,000.
+        files: of one job. 10,000.
         job_bytes: of one job's uploads. 8 GiB.
         job_uploads: jobs whose uploads come in at a time. 8; of one client half of them.
-        spool_bytes: of all uploads that wait or are kept. 32 GiB.
-        backlog: inputs of jobs that wait; more jobs are refused. 100,000.
+        spool_bytes: of all uploads that wait or are kept. 32 GiB. From there on, and from `backlog` on, jobs are
+            refused; `job_uploads` that come in at the time may go beyond.
+        backlog: inputs of jobs that wait. 100,000.
         pixels: of one frame. 100 million (`assay.image.decode.Limits`).
+        explained: pixels of a picture that is explained. 30 million: it takes about 25 bytes for each, in the process
+            that owns everything else.
         frames: of a clip or animation, where `every` does not say otherwise. 15, as GenConViT judges a clip.
         clip_frames: of a clip, where `every` says how many. 2,000: over half an hour at one a second.
 
@@ -90,12 +93,13 @@ class Settings:
     pictures: int = 64 << 20
     videos: int = 2 << 30
     in_memory: int = 1 << 20
-    files: int = 1_000
+    files: int = 10_000
     job_bytes: int = 8 << 30
     job_uploads: int = 8
     spool_bytes: int = 32 << 30
     backlog: int = 100_000
     pixels: int = 100_000_000
+    explained: int = 30_000_000
     frames: int = 15
     clip_frames: int = 2_000
 
@@ -109,7 +113,7 @@ class Settings:
     tries: int = 3
     streams: int = 64
     streams_client: int = 8
-    rate: float = 600
+    rate: int = 600
     burst: int = 60
 
     decoders: int = 2

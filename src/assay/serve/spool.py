@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Container
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from assay.errors import InputError, OutputError
 from assay.image.decode import DEFAULT
@@ -29,7 +29,6 @@ before there is a job that knows it."""
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
-_CHUNK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,31 +74,14 @@ class Spool:
         except OSError as error:
             raise self._cannot(error) from error
 
-    def writer(self, *, most: int | None = None) -> Writer:
+    def writer(self) -> Writer:
         """Takes one upload chunk by chunk; used with `with`, and what was not finished leaves nothing.
-
-        Args:
-            most: bytes of this upload; None for the spool's own limit.
 
         Raises:
             OutputError: the folder became something else, or cannot be written to.
         """
         self._check()
-        return Writer(self, self.most if most is None else most)
-
-    def put(self, file: BinaryIO, *, most: int | None = None) -> Spooled:
-        """Takes an upload from an open file, from where it stands to its end.
-
-        Args:
-            most: as for `writer`.
-
-        Raises:
-            InputError, OutputError: as `Writer.write`. Nothing of it is left.
-        """
-        with self.writer(most=most) as writer:
-            while chunk := file.read(_CHUNK):
-                writer.write(chunk)
-            return writer.finish()
+        return Writer(self)
 
     def path(self, key: str) -> Path:
         """Where an upload is, whether it is there or not.
@@ -130,7 +112,7 @@ class Spool:
         """Deletes orphans: uploads that no job knows, and those that were never finished. Other files are let be.
 
         Args:
-            known: the keys of all uploads that are needed (`Store.keys`).
+            known: the keys of all uploads that are needed (`assay.serve.store.Store.keys`).
             grace: seconds since they were last written to.
 
         Returns:
@@ -175,8 +157,8 @@ class Spool:
 class Writer:
     """One upload on its way to the disk, for one thread at a time. `Spool.writer` makes it."""
 
-    def __init__(self, spool: Spool, most: int) -> None:
-        self._spool, self._most = spool, most
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
         self._key = secrets.token_hex(16)
         self._part = spool.folder / f".{self._key}.part"
         self._hash, self._bytes = hashlib.sha256(), 0
@@ -197,11 +179,10 @@ class Writer:
         if self._file < 0:
             raise ValueError("this upload is finished")
         self._bytes += len(chunk)
-        if self._bytes > self._most:
+        if self._bytes > self._spool.most:
             self._leave()
-            raise InputError(
-                f"more than {self._most:,} bytes; make it smaller or raise the limit on bytes", kind="too_many_bytes"
-            )
+            message = f"more than {self._spool.most:,} bytes; make it smaller or raise the limit on bytes"
+            raise InputError(message, kind="too_many_bytes")
         self._hash.update(chunk)
         try:
             rest = memoryview(chunk)

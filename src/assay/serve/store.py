@@ -1,10 +1,11 @@
 """The jobs of a server on the disk: a kill at any moment loses nothing and doubles nothing.
 
-All SQL is in this file; whoever uses the store knows `assay.serve.jobs.Jobs` alone.
+All SQL is in this file. A store belongs to one process (`assay.serve.service` locks the folder), so what it finds
+claimed when it begins was cut short by a kill.
 
 - An upload is on the disk (`assay.serve.spool`) before its job is, and the job before its client hears of it.
-- A worker claims inputs for a while. Where it dies, its claims lapse and others take them.
-- An input's first result is kept and counted and, where it is the last one, ends the job, in one transaction.
+- An input's first result is kept and counted and, where it is the last one, ends the job, in one transaction. What its
+  file says of its origin is kept with it, in a column of its own.
 - An upload is removed after the transaction that says so. A kill between the two leaves an orphan for `Spool.sweep`.
 
 Therefore `synchronous=FULL`. With NORMAL a power cut can take back the last transactions but not the removals that
@@ -23,11 +24,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
-from assay.data import lock
 from assay.errors import JobError, OutputError
-from assay.serve.jobs import CLAIM, RETENTION, Claimed, Input, Job, Jobs, JobState, Kind, News, Upload, Usage
+from assay.serve.jobs import WORDS, Claimed, Input, Job, Kind, News, Upload, Usage, Word
 from assay.serve.spool import Spool
 from assay.types import Failure
 
@@ -35,7 +35,7 @@ SCHEMA = 1
 """Version of the tables. A file with a higher one is refused."""
 
 BUSY = 10.0
-"""Seconds to wait while another process writes."""
+"""Seconds to wait while another process, such as one that makes a copy, holds it."""
 
 _APPLICATION = int.from_bytes(b"asay")
 _ID_BYTES = 18
@@ -52,20 +52,23 @@ _TABLES = (
         kept INTEGER NOT NULL CHECK (kept IN (0, 1)),
         idempotency TEXT,
         request TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'cancelled')),
+        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done')),
         created REAL NOT NULL,
         started REAL,
         finished REAL,
         total INTEGER NOT NULL CHECK (total > 0),
-        done INTEGER NOT NULL CHECK (done BETWEEN 0 AND total),
+        fake INTEGER NOT NULL,
+        real INTEGER NOT NULL,
+        uncertain INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
         version INTEGER NOT NULL,
         turn INTEGER NOT NULL,
-        CHECK ((finished IS NULL) = (state IN ('queued', 'running'))),
-        CHECK ((state = 'done') <= (done = total))
+        CHECK (fake + real + uncertain + failed <= total),
+        CHECK ((finished IS NOT NULL) = (fake + real + uncertain + failed = total)),
+        CHECK ((finished IS NOT NULL) = (state = 'done'))
     ) STRICT
     """,
     "CREATE UNIQUE INDEX job_idempotency ON job (owner, idempotency) WHERE idempotency IS NOT NULL",
-    "CREATE INDEX job_owner ON job (owner, number)",
     "CREATE INDEX job_state ON job (state)",
     "CREATE INDEX job_turn ON job (turn) WHERE finished IS NULL",
     "CREATE INDEX job_finished ON job (finished) WHERE finished IS NOT NULL",
@@ -79,24 +82,23 @@ _TABLES = (
         bytes INTEGER NOT NULL,
         sha256 TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('waiting', 'claimed', 'done')),
-        worker TEXT,
-        expires REAL,
         tries INTEGER NOT NULL,
         result TEXT,
+        provenance TEXT,
         version INTEGER,
         PRIMARY KEY (job, number),
-        CHECK ((state = 'claimed') = (worker IS NOT NULL AND expires IS NOT NULL)),
         CHECK ((state = 'done') = (result IS NOT NULL AND version IS NOT NULL))
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE UNIQUE INDEX input_key ON input (key) WHERE key IS NOT NULL",
     "CREATE INDEX input_bytes ON input (bytes) WHERE key IS NOT NULL",
     "CREATE INDEX input_waiting ON input (job, number) WHERE state = 'waiting'",
-    "CREATE INDEX input_claimed ON input (expires) WHERE state = 'claimed'",
+    "CREATE INDEX input_claimed ON input (job) WHERE state = 'claimed'",
     "CREATE INDEX input_version ON input (job, version) WHERE version IS NOT NULL",
 )
-_JOB = "id, owner, kind, options, kept, state, created, started, finished, total, done, version"
-_INPUT = "number, name, key, bytes, sha256, state, result"
+_JOB = f"id, owner, kind, options, kept, state, created, started, finished, total, version, {', '.join(WORDS)}"
+_DONE = " + ".join(WORDS)
+_INPUT = "number, name, key, bytes, sha256, state, result, provenance, version"
 # Left alone, SQLite walks through all that is done of a long job.
 _WAITING = "SELECT number FROM input INDEXED BY input_waiting WHERE state = 'waiting'"
 
@@ -113,17 +115,17 @@ _ERRORS = {
 }
 
 
-class Store(Jobs):
-    """Jobs in a SQLite file, in WAL mode, which only a local disk holds.
+class Store:
+    """Jobs in a SQLite file, in WAL mode, which only a local disk holds. Usable from several threads, which take turns
+    at writing.
 
-    Threads of one process take turns at writing. A process that forks opens it afterwards, in each of the two: SQLite's
-    locks do not outlive a fork. Where several processes write, take SQLite 3.51.3 or later: before it two that copy the
-    log back at the same instant could, rarely, damage the file (sqlite.org/wal.html, "the WAL-reset bug").
+    Every method raises `OutputError` where the store cannot be read or written (kind disk, output) or another process
+    holds it for long (busy); then nothing has changed.
 
     Args:
         path: of the file; made where it is not there, its folder too. Readable by its owner alone.
         spool: where the uploads are.
-        busy: seconds to wait while another process writes.
+        busy: seconds to wait while another process holds it.
         clock: seconds since 1970, UTC.
 
     Raises:
@@ -147,7 +149,7 @@ class Store(Jobs):
         self._spool, self._busy, self._clock = spool, busy, clock
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
-        self._process, self._closed = os.getpid(), False
+        self._closed = False
         self._prepare()
 
     def create(
@@ -160,6 +162,19 @@ class Store(Jobs):
         *,
         idempotency: str | None = None,
     ) -> Job:
+        """Makes a job, whole or not at all. When it returns, no kill and no power cut loses it.
+
+        Args:
+            options: a JSON object.
+            inputs: at least one. A `Failure` is an input that failed on the way, and is done from the start.
+            keep: its uploads, until the job is deleted; else each goes when its input is done.
+            idempotency: the client's name for this request. Where its owner has a job by that name, that job is
+                returned, none is made, and uploads that no job has are removed.
+
+        Raises:
+            JobError: conflict: the owner used `idempotency` for another request.
+            ValueError: there are no inputs, an unknown kind, an upload of another job, or options that are not JSON.
+        """
         if kind not in get_args(Kind):
             raise ValueError(f"a job of kind {kind!r}; known: {', '.join(get_args(Kind))}")
         if not inputs:
@@ -178,7 +193,8 @@ class Store(Jobs):
             "created": now,
             "finished": now if over else None,
             "total": len(inputs),
-            "done": failed,
+            **dict.fromkeys(WORDS, 0),
+            "failed": failed,
             "version": 1 + failed,
         }
         with self._write() as db:
@@ -198,11 +214,14 @@ class Store(Jobs):
             )
         return _job(job)
 
-    def claim(self, worker: str, most: int = 8, seconds: float = CLAIM) -> list[Claimed]:
+    def claim(self, most: int = 8) -> list[Claimed]:
+        """Takes inputs to judge, as many as there are, up to `most`.
+
+        The open jobs take turns, the one that has waited longest first, and each gives its next input. So a picture
+        that comes after a folder of thousands waits for one of them, not for all.
+        """
         claimed: list[Claimed] = []
         with self._write() as db:
-            now = self._clock()
-            _give_back(db, "expires <= ?", now)
             while len(claimed) < most:
                 found = db.execute(
                     f"SELECT number FROM job WHERE finished IS NULL AND EXISTS ({_WAITING} AND input.job = job.number)"
@@ -211,43 +230,51 @@ class Store(Jobs):
                 if not found:
                     break
                 # Whoever was served goes to the end of the line.
-                [(id, kind, options)] = db.execute(
+                [(id, options)] = db.execute(
                     "UPDATE job SET turn = (SELECT max(turn) + 1 FROM job WHERE finished IS NULL), state = 'running',"
                     " version = version + (state = 'queued'), started = coalesce(started, ?) WHERE number = ?"
-                    " RETURNING id, kind, options",
-                    (now, *found[0]),
+                    " RETURNING id, options",
+                    (self._clock(), *found[0]),
                 ).fetchall()
-                [(number, name, key, size, sha256, tries)] = db.execute(
-                    "UPDATE input SET state = 'claimed', worker = ?1, expires = ?2, tries = tries + 1"
-                    f" WHERE job = ?3 AND number = ({_WAITING} AND job = ?3 ORDER BY number LIMIT 1)"
-                    " RETURNING number, name, key, bytes, sha256, tries",
-                    (worker, now + seconds, *found[0]),
+                [(number, name, key, tries)] = db.execute(
+                    "UPDATE input SET state = 'claimed', tries = tries + 1"
+                    f" WHERE job = ?1 AND number = ({_WAITING} AND job = ?1 ORDER BY number LIMIT 1)"
+                    " RETURNING number, name, key, tries",
+                    found[0],
                 ).fetchall()
-                about = (id, kind, json.loads(options), number, json.loads(name), key, size, sha256)
-                claimed.append(Claimed(*about, expires=now + seconds, tries=tries))
+                claimed.append(Claimed(id, json.loads(options), number, json.loads(name), key, tries))
         return claimed
 
-    def renew(self, worker: str, seconds: float = CLAIM) -> frozenset[tuple[str, int]]:
-        with self._write() as db:
-            db.execute(
-                "UPDATE input SET expires = ? WHERE state = 'claimed' AND worker = ?", (self._clock() + seconds, worker)
-            )
-            held = db.execute(
-                "SELECT job.id, input.number FROM input JOIN job ON job.number = input.job"
-                " WHERE input.state = 'claimed' AND input.worker = ?",
-                (worker,),
-            ).fetchall()
-        return frozenset(held)
+    def give_back(self, *, tried: bool) -> int:
+        """Lets all that is claimed wait again, at the start or the end of the process that judges. Returns how many.
 
-    def finish(self, job: str, number: int, result: Mapping[str, Any]) -> bool:
-        match result:
-            case {"error": {"kind": str()}} if "score" not in result:
-                pass
-            case {"verdict": str()} if "error" not in result:
-                pass
-            case _:
-                raise ValueError("neither a verdict nor a failure; give what their to_dict gives")
-        told = _json(result)
+        Args:
+            tried: whether judging was cut short, by a kill, and counts as a try.
+        """
+        with self._write() as db:
+            return db.execute(
+                "UPDATE input SET state = 'waiting', tries = tries - ? WHERE state = 'claimed'",
+                (int(not tried),),
+            ).rowcount
+
+    def finish(
+        self, job: str, number: int, result: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Gives an input its result, claimed or not. The first one stays.
+
+        Args:
+            result: a verdict or a failure as their `to_dict` gives it, its `input` being the name that clients shall
+                see.
+            provenance: what its file says of its origin, as `to_dict` gives it; None where nobody asked.
+
+        Returns:
+            False where nothing changed: it had a result, or there is no such input (any more).
+
+        Raises:
+            ValueError: that is no result, or no JSON.
+        """
+        word, told = _word(result), _json(result)
+        said = None if provenance is None else _json(provenance)
         with self._write() as db:
             found = db.execute(
                 "SELECT job.number, job.kept, input.key FROM job JOIN input ON input.job = job.number"
@@ -258,62 +285,36 @@ class Store(Jobs):
                 return False
             [(place, kept, key)] = found
             [(version,)] = db.execute(
-                "UPDATE job SET done = done + 1, version = version + 1, started = coalesce(started, ?1),"
-                " state = CASE WHEN done + 1 = total THEN 'done' ELSE 'running' END,"
-                " finished = CASE WHEN done + 1 = total THEN ?1 END WHERE number = ?2 RETURNING version",
+                f"UPDATE job SET {word} = {word} + 1, version = version + 1, started = coalesce(started, ?1),"
+                f" state = CASE WHEN {_DONE} + 1 = total THEN 'done' ELSE 'running' END,"
+                f" finished = CASE WHEN {_DONE} + 1 = total THEN ?1 END WHERE number = ?2 RETURNING version",
                 (self._clock(), place),
             ).fetchall()
             db.execute(
-                "UPDATE input SET state = 'done', worker = NULL, expires = NULL, result = ?, version = ?, key = ?"
+                "UPDATE input SET state = 'done', result = ?, provenance = ?, version = ?, key = ?"
                 " WHERE job = ? AND number = ?",
-                (told, version, key if kept else None, place, number),
+                (told, said, version, key if kept else None, place, number),
             )
         if not kept:
             self._remove([key])
         return True
 
-    def release(self, worker: str) -> int:
-        with self._write() as db:
-            return _give_back(db, "worker = ?", worker, counts=False)
-
-    def recover(self, everything: bool = False) -> int:
-        with self._write() as db:
-            return _give_back(db, "expires <= ?", float("inf") if everything else self._clock())
-
-    def cancel(self, id: str, owner: str) -> Job:
-        removed: list[str] = []
-        with self._write() as db:
-            place, job = _found(db, id, owner)
-            if job.finished is None:
-                if not job.kept:
-                    found = db.execute("SELECT key FROM input WHERE job = ? AND state <> 'done'", (place,))
-                    removed = [key for (key,) in found.fetchall()]
-                db.execute(
-                    "UPDATE input SET state = 'waiting', worker = NULL, expires = NULL,"
-                    " key = CASE WHEN ? THEN key END WHERE job = ? AND state <> 'done'",
-                    (job.kept, place),
-                )
-                db.execute(
-                    "UPDATE job SET state = 'cancelled', finished = ?, version = version + 1 WHERE number = ?",
-                    (self._clock(), place),
-                )
-                _, job = _found(db, id, owner)
-        self._remove(removed)
-        return job
-
     def job(self, id: str, owner: str) -> Job:
+        """A job of that owner.
+
+        Raises:
+            JobError: missing: the owner has no such job.
+        """
         with self._read() as db:
             return _found(db, id, owner)[1]
 
-    def jobs(self, owner: str, offset: int = 0, limit: int = 100) -> list[Job]:
-        with self._read() as db:
-            rows = db.execute(
-                f"SELECT {_JOB} FROM job WHERE owner = ?3 ORDER BY number DESC LIMIT ?2 OFFSET ?1",
-                (*_page(offset, limit), owner),
-            ).fetchall()
-        return [_job(row) for row in rows]
-
     def results(self, id: str, owner: str, offset: int = 0, limit: int = 100) -> list[Input]:
+        """Inputs `offset` up to `offset + limit` of a job in their order, done or not.
+
+        Raises:
+            JobError: missing: the owner has no such job.
+            ValueError: `offset` is below 0, or `limit` below 1; so with `since`.
+        """
         with self._read() as db:
             place, _ = _found(db, id, owner)
             rows = db.execute(
@@ -323,23 +324,41 @@ class Store(Jobs):
         return [_input(row) for row in rows]
 
     def since(self, id: str, owner: str, version: int = 0, limit: int = 100) -> News:
+        """What happened since a version of a job, for a stream of events.
+
+        Asking on with `News.version`, or with the version of any of its inputs, gives each input that is done once, and
+        misses none.
+
+        Args:
+            version: where to go on; 0 for all there is.
+            limit: inputs in one answer, at least one.
+
+        Raises:
+            JobError: missing: the owner has no such job.
+        """
         with self._read() as db:
             place, job = _found(db, id, owner)
             rows = db.execute(
-                f"SELECT version, {_INPUT} FROM input WHERE job = ? AND version > ? ORDER BY version LIMIT ?",
+                f"SELECT {_INPUT} FROM input WHERE job = ? AND version > ? ORDER BY version LIMIT ?",
                 (place, *_page(version, limit)),
             ).fetchall()
-        latest = rows[-1][0] if len(rows) == limit else job.version
-        return News(job, tuple(_input(row) for _, *row in rows), latest)
+        latest = rows[-1][-1] if len(rows) == limit else job.version
+        return News(job, tuple(_input(row) for row in rows), latest)
 
     def delete(self, id: str, owner: str) -> None:
+        """Deletes a job, its results and its uploads, whatever its state.
+
+        Raises:
+            JobError: missing: the owner has no such job.
+        """
         with self._write() as db:
             place, _ = _found(db, id, owner)
             keys = _deleted(db, place)
         self._remove(keys)
 
-    def expire(self, now: float | None = None, seconds: float = RETENTION) -> int:
-        latest, count = (self._clock() if now is None else now) - seconds, 0
+    def expire(self, seconds: float) -> int:
+        """Deletes the jobs that ended so many seconds ago or earlier, with all they have. Returns how many."""
+        latest, count = self._clock() - seconds, 0
         while True:
             # One at a time, so that others can write in between however many there are.
             with self._write() as db:
@@ -351,24 +370,24 @@ class Store(Jobs):
             count += 1
 
     def keys(self) -> set[str]:
+        """Keys of the uploads that are needed, for `Spool.sweep`."""
         with self._read() as db:
             return {key for (key,) in db.execute("SELECT key FROM input WHERE key IS NOT NULL")}
 
     def usage(self) -> Usage:
+        """How full the store is."""
         with self._read() as db:
-            jobs = dict(db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
-            [(undone,)] = db.execute("SELECT total(total - done) FROM job WHERE finished IS NULL").fetchall()
-            [(claimed,)] = db.execute("SELECT count(*) FROM input WHERE state = 'claimed'").fetchall()
+            [(waiting,)] = db.execute(f"SELECT count(*) FROM ({_WAITING})").fetchall()
             [(size,)] = db.execute(
                 "SELECT total(bytes) FROM input INDEXED BY input_bytes WHERE key IS NOT NULL"
             ).fetchall()
-        counts: dict[JobState, int] = {state: jobs.get(state, 0) for state in get_args(JobState)}
-        return Usage(counts, int(undone) - claimed, claimed, int(size))
+        return Usage(waiting, int(size))
 
     def close(self) -> None:
+        """Lets go of the store. Closing twice does nothing."""
         self._closed = True
         with contextlib.suppress(IndexError):
-            while self._process == os.getpid():
+            while True:
                 self._idle.pop().close()
 
     def __enter__(self) -> Self:
@@ -382,7 +401,6 @@ class Store(Jobs):
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that writes, alone in doing so. It counts only where its block ends without an error."""
-        self._usable()
         with self._writing, self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
@@ -391,20 +409,15 @@ class Store(Jobs):
     @contextlib.contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
         """The store as it stands at one moment."""
-        self._usable()
         with self._connection() as db:
             db.execute("BEGIN")
             yield db
             db.execute("COMMIT")
 
-    def _usable(self) -> None:
-        if self._closed:
-            raise ValueError("this store is closed")
-        if self._process != os.getpid():
-            raise RuntimeError("this store was opened before the process forked; open it in each process")
-
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        if self._closed:
+            raise ValueError("this store is closed")
         db: sqlite3.Connection | None = None
         try:
             try:
@@ -443,8 +456,7 @@ class Store(Jobs):
                 # SQLite's own would be readable by all. It opens a file that is there itself: closing a second handle
                 # to it lets go of the locks that this process has on it.
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            # Of two that turn to WAL at once SQLite refuses one, however long it is told to wait.
-            with lock.held(self.path.parent, wait=True), self._connection() as db:
+            with self._connection() as db:
                 self._check(db)
         except BaseException as error:
             self.close()
@@ -484,6 +496,16 @@ def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(dict(value), ensure_ascii=True, allow_nan=False)
 
 
+def _word(result: Mapping[str, Any]) -> Word:
+    """What a result says, in a word."""
+    match result:
+        case {"error": {"kind": str()}} if "score" not in result:
+            return "failed"
+        case {"verdict": word} if "error" not in result and word in WORDS[:3]:
+            return cast(Word, word)
+    raise ValueError("neither a verdict nor a failure; give what their to_dict gives")
+
+
 def _request(kind: Kind, options: Mapping[str, Any], inputs: Sequence[Upload | Failure], keep: bool) -> str:
     """A hash of what a client asked for, the same whenever it asks for it."""
     asked: list[object] = [kind, dict(options), keep]
@@ -496,17 +518,17 @@ def _request(kind: Kind, options: Mapping[str, Any], inputs: Sequence[Upload | F
 
 
 def _rows(inputs: Sequence[Upload | Failure]) -> list[tuple[object, ...]]:
-    """The version and `_INPUT` of new inputs. Each that is done has a version of its own, so that `since` can stop
-    between any two."""
+    """`_INPUT` of new inputs. Each that is done has a version of its own, so that `since` can stop between any two."""
     rows: list[tuple[object, ...]] = []
     version = 1
     for number, given in enumerate(inputs):
         if isinstance(given, Failure):
             version += 1
-            rows.append((version, number, json.dumps(given.input), None, 0, "", "done", _json(given.to_dict())))
+            told = _json(given.to_dict())
+            rows.append((number, json.dumps(given.input), None, 0, "", "done", told, None, version))
         else:
-            file = given.file
-            rows.append((None, number, json.dumps(given.name), file.key, file.bytes, file.sha256, "waiting", None))
+            file = (given.file.key, given.file.bytes, given.file.sha256)
+            rows.append((number, json.dumps(given.name), *file, "waiting", None, None, None))
     return rows
 
 
@@ -519,7 +541,7 @@ def _inserted(db: sqlite3.Connection, job: Mapping[str, object], inputs: Sequenc
     ).fetchall()
     try:
         db.executemany(
-            f"INSERT INTO input (job, tries, version, {_INPUT}) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO input (job, tries, {_INPUT}) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ((place, *given) for given in inputs),
         )
     except sqlite3.IntegrityError as error:
@@ -528,13 +550,15 @@ def _inserted(db: sqlite3.Connection, job: Mapping[str, object], inputs: Sequenc
 
 
 def _job(row: Sequence[Any]) -> Job:
-    id, owner, kind, options, kept, *rest = row
-    return Job(id, owner, kind, json.loads(options), bool(kept), *rest)
+    id, owner, kind, options, kept, state, created, started, finished, total, version, *counts = row
+    about = (id, owner, kind, json.loads(options), bool(kept), state, created, started, finished, total)
+    return Job(*about, dict(zip(WORDS, counts, strict=True)), version)
 
 
 def _input(row: Sequence[Any]) -> Input:
-    number, name, key, size, sha256, state, result = row
-    return Input(number, json.loads(name), key, size, sha256, state, None if result is None else json.loads(result))
+    number, name, key, size, sha256, state, result, provenance, version = row
+    told, said = (None if text is None else json.loads(text) for text in (result, provenance))
+    return Input(number, json.loads(name), key, size, sha256, state, told, said, version)
 
 
 def _page(offset: int, limit: int) -> tuple[int, int]:
@@ -551,19 +575,6 @@ def _found(db: sqlite3.Connection, id: str, owner: str) -> tuple[int, Job]:
         raise JobError("no such job; it was deleted, its time is over, or it is another owner's")
     [(place, *job)] = found
     return place, _job(job)
-
-
-def _give_back(db: sqlite3.Connection, which: str, value: object, *, counts: bool = True) -> int:
-    """Claims that become waiting inputs again, how many.
-
-    Args:
-        counts: whether the claim was a try.
-    """
-    return db.execute(
-        f"UPDATE input SET state = 'waiting', worker = NULL, expires = NULL, tries = tries - ?"
-        f" WHERE state = 'claimed' AND {which}",
-        (int(not counts), value),
-    ).rowcount
 
 
 def _deleted(db: sqlite3.Connection, place: int) -> list[str]:

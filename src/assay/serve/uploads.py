@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,8 +33,8 @@ _LONGEST = 255
 
 _HEADERS = 16
 _HEADER_BYTES = 4096
-_SMALL = 1 << 16
-"""Bytes beside the files that a request may have, and that are passed over."""
+_SMALL, _OTHERS = 1 << 16, 100
+"""Bytes and fields beside the files that a request may have, and that are passed over."""
 
 _LINGER, _LINGER_BYTES = 2.0, 32 << 20
 """Seconds and bytes for which an upload that is too large is still taken, so that its sender hears why."""
@@ -140,6 +140,11 @@ class Uploads:
         if not self.kept:
             await self._delete()
 
+    async def gone(self) -> None:
+        """Returns when the client is not there any more. Once all is read."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
     async def _delete(self) -> None:
         for each in self.files:
             if each.file is not None:
@@ -159,13 +164,14 @@ class Uploads:
         declared = self._request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._caps.total + _SMALL:
             raise _too_large(self._caps.total)
-        parser, passed = _Parser(self._request), 0
+        parser, passed, others = _Parser(self._request), 0, 0
         sink: _Sink | None = None
         try:
             async for chunk in self._chunks():
                 for event, data in parser.events(chunk):
                     if event == "begin":
                         if not isinstance(data, str):
+                            others += 1
                             continue
                         if len(self.files) >= self._caps.files:
                             raise self._too_many()
@@ -177,8 +183,8 @@ class Uploads:
                     elif event == "end" and sink is not None:
                         self.files.append(await sink.finish())
                         sink = None
-                if passed > _SMALL:
-                    raise Refused(413, "too_large", f"fields beside {FIELD!r} are too long; send none", close=True)
+                if passed > _SMALL or others > _OTHERS:
+                    raise Refused(413, "too_large", f"too much beside the field {FIELD!r}; send none", close=True)
         finally:
             if sink is not None:
                 sink.leave()
@@ -289,6 +295,7 @@ class _Sink:
         self._form = ""
         self._sniffed = False
         self._writer: Writer | None = None
+        self._file: Spooled | None = None
         self._bytes = 0
         self._failure: InputError | None = None
 
@@ -311,13 +318,15 @@ class _Sink:
         if self._writer is None and len(self._data) <= self._caps.in_memory:
             return Received(self._name, self._form, bytes(self._data))
         await self._flush()
-        assert self._writer is not None
-        file = await run_in_threadpool(self._writer.finish)
-        return Received(self._name, self._form, file=file)
+        await _settled(self._finish)
+        return Received(self._name, self._form, file=self._file)
 
     def leave(self) -> None:
+        """Leaves nothing of it."""
         if self._writer is not None:
             self._writer.__exit__(None, None, None)
+        if self._file is not None:
+            self._spool.remove(self._file.key)
 
     def _check(self) -> None:
         try:
@@ -335,9 +344,26 @@ class _Sink:
             self.leave()
 
     async def _flush(self) -> None:
+        await _settled(self._write)
+
+    def _write(self) -> None:
         if self._writer is None:
-            self._writer = await run_in_threadpool(self._spool.writer, most=max(self._caps.videos, self._caps.pictures))
-        data = bytes(self._data)
+            self._writer = self._spool.writer()
+        self._writer.write(bytes(self._data))
         self._data.clear()
-        if data:
-            await run_in_threadpool(self._writer.write, data)
+
+    def _finish(self) -> None:
+        assert self._writer is not None
+        self._file = self._writer.finish()
+
+
+async def _settled(call: Callable[[], None]) -> None:
+    """Runs it in a thread and, where that is cut short, waits all the same: nobody else may touch what it is at."""
+    running = asyncio.ensure_future(run_in_threadpool(call))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # heard
+        raise

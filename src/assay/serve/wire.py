@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.image.view import View
+from assay.judge.detector import Detector
 from assay.judge.prepared import Prepared
 from assay.judge.tracks import Sight
 from assay.types import Box
@@ -47,7 +48,7 @@ def unpack(message: bytes) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
     """
     end = 4 + int.from_bytes(message[:4], "little")
     try:
-        head = json.loads(message[4:end])
+        head = json.loads(message[4:end], parse_constant=_none)
     except RecursionError as error:
         raise ValueError("not a message (nested too deep)") from error
     try:
@@ -64,6 +65,15 @@ def unpack(message: bytes) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
     if end != len(message):
         raise ValueError(f"{len(message)} bytes, not the {end} that are listed")
     return head, arrays
+
+
+def _none(number: str) -> object:
+    raise ValueError(f"{number} is no number")
+
+
+def views_of(detector: Detector) -> list[View]:
+    """The views of a detector's streams, each once, in an order that every process gives."""
+    return list(dict.fromkeys(stream.view for stream in detector.streams))
 
 
 def pack_picture(picture: Prepared, views: Sequence[View]) -> bytes:

@@ -54,6 +54,7 @@ class Networks:
         detectors: those that judge, by their numbers.
         crops: that are judged together, more or less; a picture's are never parted.
         linger: seconds that the first picture waits for others.
+        coming: whether any are on their way; it waits for none otherwise.
         ran: told of each run.
     """
 
@@ -63,10 +64,11 @@ class Networks:
         *,
         crops: int = 32,
         linger: float = 0.004,
+        coming: Callable[[], bool] = lambda: True,
         ran: Ran = lambda pictures, crops, seconds: None,
     ) -> None:
         self.detectors = tuple(detectors)
-        self._crops, self._linger, self._ran = crops, linger, ran
+        self._crops, self._linger, self._coming, self._ran = crops, linger, coming, ran
         self._turns: Turns[_Waiting] = Turns()
         self._thread = threading.Thread(target=self._work, name="assay-networks", daemon=True)
         self._explaining = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="assay-explain")
@@ -130,7 +132,14 @@ class Networks:
         return waiting.seen
 
     def _work(self) -> None:
-        kinds = batches(self._turns, lambda each: each.crops, lambda each: each.detector, self._crops, self._linger)
+        kinds = batches(
+            self._turns,
+            lambda each: each.crops,
+            lambda each: each.detector,
+            self._crops,
+            self._linger,
+            self._coming,
+        )
         for batch in kinds:
             wanted = [each for each in batch if each.seen.set_running_or_notify_cancel()]
             if wanted:
@@ -141,7 +150,7 @@ class Networks:
         # Parts of clips last, so that what belongs to the stills comes first.
         ordered = sorted(batch, key=lambda each: not each.still)
         try:
-            results = _seen(self.detectors[batch[0].detector], ordered)
+            results = list(zip(ordered, _seen(self.detectors[batch[0].detector], ordered), strict=True))
         except BaseException as error:
             if len(batch) == 1:
                 batch[0].seen.set_exception(error)
@@ -150,7 +159,7 @@ class Networks:
                 self._run([each])
             return
         self._ran(len(batch), sum(each.crops for each in batch), time.perf_counter() - begun)
-        for each, result in zip(ordered, results, strict=True):
+        for each, result in results:
             each.seen.set_result(result)
 
 

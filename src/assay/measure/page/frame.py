@@ -10,32 +10,65 @@ from assay.judge.markup import name, text
 from assay.measure.block import Block
 
 STYLE = """
-h3 { font-size: 1rem; margin: 1.5rem 0 0.5rem; } nav ul { padding-left: 1.2rem; }
-a { color: inherit; } .skip { position: absolute; left: -99rem; } .skip:focus { position: static; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; } header p { margin: 0.25rem 0 1.5rem; }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 2.5rem 0 0.75rem; }
+h3 { font-size: 1.05rem; margin: 2rem 0 0.5rem; } p, li, figcaption { max-width: 46rem; }
+a { color: inherit; } nav ul { padding-left: 1.2rem; }
+.skip { position: absolute; left: -99rem; } .skip:focus { position: static; }
 .wide { overflow-x: auto; max-width: 100%; margin: 0.75rem 0; }
-caption { text-align: left; color: var(--soft); padding-bottom: 0.2rem; }
-thead th { border-bottom: 1px solid var(--line); vertical-align: bottom; }
+table { overflow-wrap: break-word; } caption { text-align: left; color: var(--soft); padding-bottom: 0.3rem; }
+th, td { padding: 0.25rem 1.25rem 0.25rem 0; }
+thead :is(th, td) { border-bottom: 1px solid var(--line); vertical-align: bottom; }
 tbody th, tbody td { vertical-align: top; border-bottom: 1px solid var(--line); }
-tbody th { color: var(--ink); min-width: 8rem; } td.number { white-space: nowrap; }
+tbody th { color: var(--ink); min-width: 8rem; max-width: 26rem; overflow-wrap: anywhere; }
+td.number { white-space: nowrap; } .why { min-width: 16rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1rem 0 1.5rem; } figcaption { margin: 0.25rem 0; }
 svg { max-width: 100%; min-width: 36rem; height: auto; } svg text { fill: var(--ink); }
 svg rect[fill="#ffffff"] { fill: var(--ground); } svg [fill="#000000"] { fill: var(--ink); }
 svg [stroke="#000000"] { stroke: var(--ink); }
 svg [stroke="#eeeeee"], svg [stroke="#cccccc"] { stroke: var(--line); }
-.word { white-space: nowrap; } .word::before { content: ""; display: inline-block; width: 0.7em; height: 0.7em;
-  margin-right: 0.4em; border: 1px solid var(--ink); background: var(--mark); }
-.fake { --mark: #D55E00; } .uncertain { --mark: #E69F00; } .real { --mark: #0072B2; } .failed { --mark: transparent; }
+.word { white-space: nowrap; } .word::before { content: ""; display: inline-block; box-sizing: border-box;
+  width: 0.8em; height: 0.8em; margin-right: 0.45em; background: var(--mark); }
+.fake { --mark: #D55E00; } .uncertain { --mark: #E69F00; } .real { --mark: #0072B2; } .failed { --mark: var(--soft); }
+.fake::before { clip-path: polygon(50% 0, 100% 50%, 50% 100%, 0 50%); }
+.uncertain::before { border: 0.13em solid var(--mark);
+  background: repeating-linear-gradient(135deg, var(--mark) 0 0.1em, transparent 0.1em 0.24em); }
+.real::before { border: 0.17em solid var(--mark); border-radius: 50%; background: none; }
+.failed::before { clip-path: polygon(0 15%, 15% 0, 50% 35%, 85% 0, 100% 15%, 65% 50%, 100% 85%, 85% 100%, 50% 65%,
+  15% 100%, 0 85%, 35% 50%); }
+.results { width: 100%; } .results .size { white-space: nowrap; } .results .name { min-width: 13rem; }
 .thumb { width: 6rem; } .thumb img { display: block; max-width: 6rem; }
 .tools { display: flex; flex-wrap: wrap; gap: 0.5rem 1.5rem; align-items: end; margin: 0.75rem 0; }
 .tools[hidden], tr[hidden] { display: none; }
 input, select, button { font: inherit; color: inherit; background: var(--ground); border: 1px solid var(--soft); }
+.tools :is(input, select) { display: block; min-height: 2.5rem; padding: 0.3rem 0.6rem; border-radius: 0.4rem; }
 thead button { border: 0; padding: 0; text-align: inherit; text-decoration: underline; cursor: pointer; }
 [aria-sort=ascending] button::after { content: " ▲"; } [aria-sort=descending] button::after { content: " ▼"; }
-details > summary { cursor: pointer; }
+details > summary { cursor: pointer; padding: 0.25rem 0; }
+@media screen and (max-width: 40rem) {
+  body { margin: 1rem auto; } .tools label, .tools :is(input, select) { width: 100%; }
+  .results, .results caption, .results thead, .results tbody { display: block; }
+  .results thead tr { display: flex; flex-wrap: wrap; gap: 0 1.25rem; border-bottom: 1px solid var(--line); }
+  .results thead th { border: 0; padding: 0.25rem 0; } .results thead th:not([data-sort]) { display: none; }
+  .results tbody tr { display: grid; grid-template: "thumb name name" auto "thumb word score" auto "why why why" auto
+    "size size number" auto / auto 1fr auto; gap: 0.15rem 0.75rem; padding: 0.75rem 0;
+    border-bottom: 1px solid var(--line); }
+  .results tbody tr[hidden] { display: none; }
+  .results tbody :is(th, td) { padding: 0; border: 0; min-width: 0; max-width: none; }
+  .results .record::before { content: "record "; color: var(--soft); }
+  .thumb { grid-area: thumb; width: auto; max-width: 5rem; } .thumb img { max-width: 5rem; } .name { grid-area: name; }
+  .verdict { grid-area: word; } .score { grid-area: score; } .why { grid-area: why; } .size { grid-area: size; }
+  .record { grid-area: number; }
+}
+@media (forced-colors: active) {
+  .word::before, svg { forced-color-adjust: none; }
+}
 @media print {
   body { max-width: none; margin: 0; font-size: 0.8rem; } .tools, .skip, nav { display: none; }
   .wide { overflow: visible; } tr, figure { break-inside: avoid; } thead { display: table-header-group; }
-  svg { min-width: 0; } h2, h3 { break-after: avoid; }
+  svg { min-width: 0; max-height: 11cm; } h2, h3 { break-after: avoid; } th, td { padding-right: 0.75rem; }
+  .why, .results .name { min-width: 9rem; } .thumb, .thumb img { max-width: 3.5rem; width: auto; }
   section + section { break-before: page; }
   .word::before, svg { print-color-adjust: exact; }
 }
@@ -98,8 +131,11 @@ class Section(NamedTuple):
 
 
 def of_block(block: Block) -> Iterator[str]:
-    """A block as a table, its title as the caption, its note below."""
-    yield from grid(block.title, block.columns, block.rows)
+    """A block as a table, its title as the caption, its note below; one without rows is told to have none."""
+    if block.rows:
+        yield from grid(block.title, block.columns, block.rows)
+    else:
+        yield f"<p>{name(block.title)}: none</p>"
     if block.note:
         yield f'<p class="soft">{name(block.note)}</p>'
 

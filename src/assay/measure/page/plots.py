@@ -8,21 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from assay.measure.draw import COLOURS, SHAPES, mark, page, span, steps, stroke, text
+from assay.measure.draw import COLOURS, SHAPES, mark, page, path, span, steps, stroke, text
 from assay.measure.page.tally import BINS, Bar
 from assay.measure.shape import Bin, Corner
 from assay.metrics import Interval
 from assay.types import Ruling
 
-WIDTH, SIDE, HEIGHT, LEFT, ROW, NAMES = 640, 360, 220, 64, 22, 240
+WIDTH, SIDE, HEIGHT, LEFT, ROW, NAMES = 640, 360, 220, 64, 22, 264
 """Of a plot, of a square one, of a histogram, what lies left of the axes, a line of words, room for names; in px."""
 
 LOOKS: Mapping[Ruling, str] = {Ruling.FAKE: COLOURS[1], Ruling.UNCERTAIN: COLOURS[4], Ruling.REAL: COLOURS[0]}
 
-_DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5")
 _TOP = 44
 _GRID, _EDGE = "#eeeeee", "#cccccc"
-_LONGEST = 40
+_LONGEST = 38
 
 Point = tuple[float, float]
 
@@ -82,7 +81,7 @@ def roc(
     for number, name in enumerate(names):
         colour, shape = _look(number)
         if corners := curves.get(name):
-            body.append(_path([at(corner.fpr, corner.tpr) for corner in corners], number))
+            body.append(path([at(corner.fpr, corner.tpr) for corner in corners], number))
         for place, (fpr, tpr) in enumerate(points[name]):
             if not (math.isfinite(fpr.value) and math.isfinite(tpr.value)):
                 continue
@@ -100,7 +99,7 @@ def reliability(bins: Mapping[str, Sequence[Bin]], title: str) -> str:
     body, at = _square(names, title, "mean score, P(fake)", "share of fakes")
     for number, found in enumerate(bins.values()):
         colour, shape = _look(number)
-        body.append(_path([at(each.score, each.fakes.value) for each in found], number))
+        body.append(path([at(each.score, each.fakes.value) for each in found], number))
         for each in found:
             body.append(stroke(*at(each.score, each.fakes.low), *at(each.score, each.fakes.high), colour))
             body.append(mark(*at(each.score, each.fakes.value), colour, shape, hollow=False))
@@ -182,20 +181,13 @@ def _legend(names: Sequence[str]) -> list[str]:
     drawn = []
     for number, name in enumerate(names):
         y = _TOP + ROW * number
-        drawn += [_path([(14, y), (54, y)], number), mark(34, y, *_look(number), hollow=False)]
+        drawn += [path([(14, y), (54, y)], number), mark(34, y, *_look(number), hollow=False)]
         drawn.append(text(64, y + 4, _short(name)))
     return drawn
 
 
 def _look(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], SHAPES[number % len(SHAPES)]
-
-
-def _path(points: Sequence[Point], number: int) -> str:
-    dashes = _DASHES[number % len(_DASHES)]
-    style = f' stroke-dasharray="{dashes}"' if dashes else ""
-    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{corners}" fill="none" stroke="{_look(number)[0]}" stroke-width="1.6"{style}/>'
 
 
 def _rect(x: float, y: float, width: float, height: float, colour: str) -> str:

@@ -132,28 +132,36 @@ def _results(found: Tally, pictures: list[bytes | str], identity: str) -> Iterat
     options = "".join(f'<option value="{word}">{word}</option>' for word in WORDS)
     yield f'<label>Verdict <select><option value="">all</option>{options}</select></label><output></output></div>'
     yield from scrolled("results")
-    yield "<table><caption>What was said of each input</caption><thead><tr>"
-    yield '<th scope="col" class="number" data-sort="number">record</th>'
-    yield '<th scope="col">picture</th>' if pictures else ""
-    yield '<th scope="col" data-sort="text">input</th><th scope="col" data-sort="text">verdict</th>'
-    yield '<th scope="col" class="number" data-sort="number">score</th><th scope="col">size in px</th>'
-    yield '<th scope="col">why</th></tr></thead><tbody>'
+    yield '<table class="results" role="table"><caption>What was said of each input</caption>'
+    yield '<thead role="rowgroup"><tr role="row">'
+    yield '<th scope="col" role="columnheader" class="number" data-sort="number">record</th>'
+    yield '<th scope="col" role="columnheader">picture</th>' if pictures else ""
+    yield '<th scope="col" role="columnheader" data-sort="text">input</th>'
+    yield '<th scope="col" role="columnheader" data-sort="text">verdict</th>'
+    yield '<th scope="col" role="columnheader" class="number" data-sort="number">score</th>'
+    yield '<th scope="col" role="columnheader">size in px</th>'
+    yield '<th scope="col" role="columnheader">why</th></tr></thead><tbody role="rowgroup">'
     for place, row in enumerate(found.rows):
         yield from _row(row, pictures[place] if pictures else None)
     yield "</tbody></table></div></div>"
 
 
 def _row(row: Judged, picture: bytes | str | None) -> Iterator[str]:
-    yield f'<tr data-word="{row.word}"><td class="number">{row.number}</td>'
+    # Where it is narrow a row is laid out as no row: its parts say what they are.
+    yield f'<tr role="row" data-word="{row.word}">{_cell("number record", f"{row.number}")}'
     if isinstance(picture, bytes):
-        yield f'<td class="thumb"><img alt="" src="{markup.data(picture, "jpeg")}"></td>'
+        yield _cell("thumb", f'<img alt="" src="{markup.data(picture, "jpeg")}">')
     elif picture is not None:
-        yield f'<td class="thumb soft">{text(picture)}</td>'
-    score = "–" if row.score is None else f"{row.score:.3f}"
-    size = f"{row.width} × {row.height}" if row.width and row.height else "–"
-    why = "<br>".join(name(line) for line in row.told)
-    yield f'<th scope="row">{name(_short(row.name))}</th><td>{_word(row.word)}</td>'
-    yield f'<td class="number">{score}</td><td>{size}</td><td>{why}</td></tr>'
+        yield _cell("thumb soft", text(picture))
+    yield f'<th scope="row" role="rowheader" class="name">{name(_short(row.name))}</th>'
+    yield _cell("verdict", _word(row.word))
+    yield _cell("number score", "–" if row.score is None else f"{row.score:.3f}")
+    yield _cell("size", f"{row.width} × {row.height}" if row.width and row.height else "–")
+    yield f"{_cell('why', '<br>'.join(name(line) for line in row.told))}</tr>"
+
+
+def _cell(kind: str, content: str) -> str:
+    return f'<td role="cell" class="{kind}">{content}</td>'
 
 
 def _failures(found: Tally) -> Iterator[str]:
@@ -169,7 +177,7 @@ def _failures(found: Tally) -> Iterator[str]:
         yield from scrolled("failures")
         yield "<table><caption>What happened, and what to do</caption><thead><tr>"
         yield '<th scope="col" class="number">record</th><th scope="col">input</th><th scope="col">kind</th>'
-        yield '<th scope="col">what to do</th></tr></thead><tbody>'
+        yield '<th scope="col" class="why">what to do</th></tr></thead><tbody>'
         for failed in found.failures:
             yield f'<tr><td class="number">{failed.number}</td><th scope="row">{name(_short(failed.name))}</th>'
             yield f"<td>{name(failed.kind)}</td><td>{name(failed.message)}</td></tr>"

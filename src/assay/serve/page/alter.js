@@ -3,10 +3,13 @@
 
 import * as api from "./api.js";
 import { byId, make, show } from "./make.js";
-import { headline, number, refused, worded } from "./words.js";
+import * as scale from "./scale.js";
+import { headline, number, refused, short, worded } from "./words.js";
 
 const PAUSE = 0.25;
 const KEPT = 20;
+// What happens to pictures on their way: saved again by a messenger, shrunk by a site, both, and blurred.
+const COMMON = [{ jpeg: 90 }, { jpeg: 60 }, { scale: 0.5 }, { scale: 0.5, jpeg: 75 }, { blur: 1 }];
 const OFF = { jpeg: 101, resize: 100, blur: 0 };
 
 let of = null;
@@ -42,6 +45,13 @@ const described = ({ jpeg, scale, blur }) =>
     .filter(Boolean)
     .join(", ") || "none";
 
+// How many of the changes leave the verdict as it was.
+const held = (tried) => {
+  const { verdict } = of.verdict;
+  const stays = tried.filter((each) => each.verdict.verdict === verdict).length;
+  return `The verdict “${short(verdict)}” stays after ${stays} of ${tried.length} common changes.`;
+};
+
 const apart = (verdict) => {
   const now = headline(verdict);
   if (verdict.score === null || of.verdict.score === null) return `${now}.`;
@@ -57,31 +67,27 @@ const table = () => {
         {},
         make("th", { scope: "row" }, described(each.changes)),
         make("td", {}, worded(each.verdict.verdict)),
-        make("td", { class: "number" }, number(each.verdict.score, 3)),
+        make("td", { class: "number" }, scale.small(each.verdict.score, each.verdict), number(each.verdict.score, 3)),
       ),
     ),
   );
   show("altered-part", of.altered.length > 0);
 };
 
-const judged = async () => {
+const kept = (asked, verdict) => {
+  const others = of.altered.filter((each) => described(each.changes) !== described(asked));
+  of.altered = [{ changes: asked, verdict }, ...others].slice(0, KEPT);
+  table();
+};
+
+// Ends what runs, and runs this; what it throws is told in words.
+const instead = async (run) => {
   running?.abort();
   const mine = (running = new AbortController());
   const signal = of.signal ? AbortSignal.any([mine.signal, of.signal]) : mine.signal;
   const words = byId("alter-words");
   try {
-    await api.nap(PAUSE, signal);
-    const asked = changes();
-    byId("preview-part").setAttribute("aria-busy", "true");
-    const { verdict, preview } = await api.alter(of.file, of.detector, asked, signal);
-    if (mine !== running) return;
-    words.textContent = apart(verdict);
-    byId("preview").src = preview;
-    byId("preview-words").textContent = `Change: ${described(asked)}; ${verdict.width} × ${verdict.height} px`;
-    show("preview-part");
-    const others = of.altered.filter((each) => described(each.changes) !== described(asked));
-    of.altered = [{ changes: asked, verdict }, ...others].slice(0, KEPT);
-    table();
+    await run(signal, words);
   } catch (error) {
     if (!api.stopped(error) && mine === running) {
       words.textContent = refused(error);
@@ -90,6 +96,33 @@ const judged = async () => {
     if (mine === running) byId("preview-part").removeAttribute("aria-busy");
   }
 };
+
+const judged = () =>
+  instead(async (signal, words) => {
+    await api.nap(PAUSE, signal);
+    const asked = changes();
+    byId("preview-part").setAttribute("aria-busy", "true");
+    const { verdict, preview } = await api.alter(of.file, of.detector, asked, signal);
+    if (signal.aborted) return;
+    words.textContent = apart(verdict);
+    byId("preview").src = preview;
+    byId("preview-words").textContent = `Change: ${described(asked)}; ${verdict.width} × ${verdict.height} px`;
+    show("preview-part");
+    kept(asked, verdict);
+  });
+
+const common = () =>
+  instead(async (signal, words) => {
+    const tried = [];
+    words.textContent = `Trying ${COMMON.length} common changes.`;
+    for (const asked of COMMON) {
+      const { verdict } = await api.alter(of.file, of.detector, asked, signal);
+      if (signal.aborted) return;
+      tried.push({ changes: asked, verdict });
+      kept(asked, verdict);
+    }
+    words.textContent = held(tried);
+  });
 
 const moved = () => {
   told();
@@ -116,6 +149,9 @@ export const start = (picture) => {
 
 export const begin = () => {
   for (const id of Object.keys(OFF)) byId(id).addEventListener("input", moved);
+  byId("alter-common").addEventListener("click", () => {
+    if (of) common();
+  });
   byId("alter-reset").addEventListener("click", () => {
     reset();
     if (of) judged();

@@ -2,6 +2,8 @@
 
 const TRIES = 20;
 const LONGEST = 120;
+// Seconds between two tries where nothing answers.
+const SELDOM = 8;
 
 // A request that was not answered as asked for.
 export class Refusal extends Error {
@@ -19,6 +21,8 @@ export const asks = {
     throw new Refusal(401, "key", message);
   },
   wait: async (seconds, signal) => {},
+  // Told when a connection is lost, and when it is back.
+  lost: (is) => {},
 };
 
 let key = "";
@@ -117,6 +121,10 @@ const query = (fields) => {
   return given.length ? `?${new URLSearchParams(given)}` : "";
 };
 
+const VIDEO = /\.(mp4|m4v|mov|webm|mkv|avi|mts|m2ts|ts|mpg|mpeg|flv|3gp)$/i;
+
+export const isVideo = (file) => file.type.startsWith("video/") || VIDEO.test(file.name);
+
 export const nameOf = (file) => file.path || file.webkitRelativePath || file.name || "picture";
 
 const form = (files) => {
@@ -134,7 +142,22 @@ export const explain = (file, detector, toward, signal) => post("/v1/explain", f
 
 export const alter = (file, detector, changes, signal) => post("/v1/alter", file, { detector, ...changes }, signal);
 
-export const detectors = async () => (await (await request("/v1/detectors")).json()).detectors;
+export const server = async () => (await request("/v1/detectors")).json();
+
+// The picture at an address, as a file; the server gets it.
+export const linked = async (url, signal) => {
+  const data = await (await request(`/v1/fetch${query({ url })}`, { method: "POST", signal })).blob();
+  return new File([data], lastOf(url));
+};
+
+const lastOf = (url) => {
+  const { pathname, hostname } = new URL(url);
+  try {
+    return decodeURIComponent(pathname.split("/").at(-1)) || hostname;
+  } catch {
+    return hostname;
+  }
+};
 
 export const card = async (name) => (await request(`/v1/detectors/${encodeURIComponent(name)}`)).json();
 
@@ -153,27 +176,44 @@ export const jobs = {
   file: async (id, what) => (await request(`/v1/jobs/${encodeURIComponent(id)}/${what}`)).blob(),
 };
 
-// Server-sent events of a job, to their end. The browser's own reader of events can't send a key. A connection that is lost is
-// taken up where it was.
+// Server-sent events of a job, to their end. The browser's own reader of events can't send a key. A connection that is
+// lost is taken up where it was, however long that takes: the job outlives the server.
 export const events = async (id, told, signal) => {
   let last = "";
-  for (let lost = 0; lost < 6; ) {
-    try {
-      const headers = last ? { "Last-Event-ID": last } : {};
-      const answer = await request(`/v1/jobs/${encodeURIComponent(id)}/events`, { headers, signal });
-      for await (const event of read(answer.body)) {
-        lost = 0;
-        last = event.id || last;
-        told(event.name, event.data);
-        if (event.name === "end") return;
+  let lost = 0;
+  try {
+    for (;;) {
+      try {
+        const headers = last ? { "Last-Event-ID": last } : {};
+        const answer = await request(`/v1/jobs/${encodeURIComponent(id)}/events`, { headers, signal });
+        if (lost) asks.lost(false);
+        for await (const event of read(answer.body)) {
+          lost = 0;
+          last = event.id || last;
+          told(event.name, event.data);
+          if (event.name === "end") return;
+        }
+      } catch (error) {
+        if (stopped(error) || (error instanceof Refusal && error.status)) throw error;
       }
-    } catch (error) {
-      if (stopped(error) || (error instanceof Refusal && error.status)) throw error;
+      lost += 1;
+      if (lost > 1) asks.lost(true);
+      await nap(Math.min(2 ** lost / 4, SELDOM), signal);
     }
-    lost += 1;
-    await nap(Math.min(2 ** lost / 2, 10), signal);
+  } finally {
+    asks.lost(false);
   }
-  throw unreachable();
+};
+
+// Waits until the server answers again.
+export const back = async (signal) => {
+  for (;;) {
+    await nap(SELDOM / 4, signal);
+    const answer = await fetch("/ready", { signal, cache: "no-store" }).catch((error) => {
+      if (stopped(error)) throw error;
+    });
+    if (answer?.ok) return;
+  }
 };
 
 async function* read(body) {

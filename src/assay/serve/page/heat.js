@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, make, show } from "./make.js";
-import { number, refused, short } from "./words.js";
+import { number, refused, sentence, short } from "./words.js";
 
 // assay.judge.heat.ANCHORS: from night blue to pale yellow, each lighter than the one before.
 export const ANCHORS = [
@@ -23,6 +23,9 @@ const NINTHS = [
 ];
 
 const MEAN = "";
+
+// Longer side in px of a picture that is kept.
+const LONGEST = 1024;
 
 let shown = { address: "", maps: {}, mean: null, explanation: null };
 let drawing = 0;
@@ -104,7 +107,8 @@ export const look = async (file, detector, toward, signal) => {
     return told;
   } catch (error) {
     if (api.stopped(error)) throw error;
-    words.textContent = refused(error);
+    // Nothing is gone: this detector can't say it.
+    words.textContent = error.kind === "missing" ? sentence(error.message) : refused(error);
     return null;
   } finally {
     if (!signal.aborted) byId("look").removeAttribute("aria-busy");
@@ -120,6 +124,7 @@ const tools = (told) => {
     ...names.map((name) => make("option", { value: name }, name)),
   );
   if (names.includes(kept)) which.value = kept;
+  show("which-part", names.length > 1);
   byId("map-words").replaceChildren(...told.explanation.sentences.map((line) => make("li", {}, line)));
   const frame = told.explanation.frame ? ` It is of frame ${told.explanation.frame}.` : "";
   byId("look-words").textContent = names.length
@@ -205,6 +210,47 @@ export const showFaces = (faces, width, height) => {
   show("boxes-part", faces.length > 0);
   show("boxes", byId("boxes-shown").checked);
 };
+
+// The picture with the map and the faces, as one: a data address, empty where there is no picture.
+export const flat = () => {
+  const picture = byId("picture");
+  if (picture.hidden) return "";
+  const { naturalWidth: width, naturalHeight: height } = picture;
+  const scale = Math.min(1, LONGEST / Math.max(width, height));
+  const canvas = make("canvas", { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.filter = picture.classList.contains("grey") ? "grayscale(1)" : "none";
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  context.filter = "none";
+  if (!byId("map").hidden) {
+    context.globalAlpha = Number(byId("strength").value) / 100;
+    context.drawImage(byId("map"), 0, 0, canvas.width, canvas.height);
+    context.globalAlpha = 1;
+  }
+  if (!byId("boxes").hidden) for (const square of byId("boxes").children) outline(context, canvas, square);
+  return canvas.toDataURL("image/jpeg", 0.85);
+};
+
+const outline = (context, { width, height }, square) => {
+  const share = (side) => Number.parseFloat(square.style[side]) / 100;
+  const place = [share("left") * width, share("top") * height, share("width") * width, share("height") * height];
+  for (const [line, colour] of [[5, "#000000"], [3, "#ffffff"]]) {
+    context.lineWidth = line;
+    context.strokeStyle = colour;
+    context.strokeRect(...place);
+  }
+  context.font = "bold 16px sans-serif";
+  context.textBaseline = "top";
+  const number = square.textContent;
+  context.fillStyle = "#000000";
+  context.fillRect(place[0], place[1], context.measureText(number).width + 10, 20);
+  context.fillStyle = "#ffffff";
+  context.fillText(number, place[0] + 5, place[1] + 3);
+};
+
+// The colours from little to most, as a data address.
+export const colours = () => byId("legend").toDataURL("image/png");
 
 const legend = () => {
   const context = byId("legend").getContext("2d");

@@ -5,17 +5,14 @@ import * as cards from "./card.js";
 import * as job from "./job.js";
 import { byId, make, named, save, say, show } from "./make.js";
 import * as result from "./result.js";
-import { advice, headline, many, problem } from "./words.js";
+import { SAYS, advice, headline, many, passes, problem, sentence, stopped, worded } from "./words.js";
 
-const VIDEO = /\.(mp4|m4v|mov|webm|mkv|avi|mts|m2ts|ts|mpg|mpeg|flv|3gp)$/i;
 const TITLE = document.title;
 
 let going = new AbortController();
 let known = new Map();
 let opened = null;
 let single = null;
-
-const isVideo = (file) => file.type.startsWith("video/") || VIDEO.test(file.name);
 
 // ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,15 +36,35 @@ const busy = (title, words, stop) => {
   show("busy");
 };
 
-const failed = (error, name = "") => {
+// `again` does once more what failed.
+const failed = (error, { name = "", again = null } = {}) => {
   if (api.stopped(error)) return;
+  const told = stopped(error.message || "The page failed");
   show("busy", false);
   byId("problem-title").textContent = problem(error.kind);
-  byId("problem-words").replaceChildren(...(name ? [named(name), ": "] : []), error.message || "The page failed.");
+  byId("problem-words").replaceChildren(...(name ? [named(name), ": ", told] : [sentence(told)]));
   byId("problem-next").textContent = advice(error.kind);
+  const passing = again && passes(error.kind);
+  show("problem-again-part", Boolean(passing));
+  byId("problem-again").onclick = () => {
+    show("problem", false);
+    byId("files").focus();
+    again();
+  };
   show("problem");
   byId("problem-title").focus();
+  if (passing && error.kind === "network") returned(going.signal).catch(quiet);
   if (!(error instanceof api.Refusal)) throw error;
+};
+
+const quiet = (error) => {
+  if (!api.stopped(error)) throw error;
+};
+
+const returned = async (signal) => {
+  await api.back(signal);
+  byId("problem-next").textContent = "The server is there again.";
+  say("The server is there again.");
 };
 
 const address = (id) => history.replaceState(null, "", id ? `#job=${encodeURIComponent(id)}` : location.pathname);
@@ -71,7 +88,8 @@ const showCard = async (name) => {
 };
 
 const detectors = async () => {
-  const found = await api.detectors();
+  const { detectors: found, fetches } = await api.server();
+  show("link-form", fetches);
   byId("detector").replaceChildren(
     ...found.map((each) => make("option", { value: each.name }, `${each.name} ${each.version}`)),
   );
@@ -81,22 +99,42 @@ const detectors = async () => {
 
 // ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const pick = (files) => {
-  if (!files.length) return;
+// `left`: how many more there were that are no pictures.
+const pick = (files, left = 0) => {
+  if (!files.length) {
+    if (left) failed(new api.Refusal(0, "nothing", "No file in it is a picture or a video by its kind."));
+    return;
+  }
   const signal = anew();
   job.clear();
   address("");
   single = null;
-  if (files.length === 1 && !isVideo(files[0])) one(files[0], signal);
-  else several(files, signal);
+  if (files.length === 1 && !api.isVideo(files[0])) one(files[0], signal);
+  else several(files, left, signal);
+};
+
+const link = async (url) => {
+  const signal = anew();
+  job.clear();
+  address("");
+  single = null;
+  busy("Getting it", named(url), leave);
+  byId("busy-title").focus();
+  try {
+    const file = await api.linked(url, signal);
+    if (!signal.aborted) pick([file]);
+  } catch (error) {
+    failed(error, { name: url, again: () => link(url) });
+  }
+};
+
+const leave = () => {
+  anew();
+  byId("files").focus();
 };
 
 const one = async (file, signal, back = null) => {
   const name = api.nameOf(file);
-  const leave = () => {
-    anew();
-    byId("files").focus();
-  };
   busy("Judging", named(name), back ?? leave);
   say(`Judging ${name}`);
   try {
@@ -104,9 +142,9 @@ const one = async (file, signal, back = null) => {
     const told = await api.judge(file, detector, signal);
     const card = await cardOf(told.verdict.detector.name).catch(() => null);
     if (signal.aborted) return;
-    shown({ ...told, file, card, detector, video: isVideo(file) });
+    shown({ ...told, file, card, detector, video: api.isVideo(file), listed: Boolean(back) });
   } catch (error) {
-    failed(error, name);
+    failed(error, { name, again: () => one(file, signal, back) });
   }
 };
 
@@ -116,12 +154,9 @@ const shown = (told) => {
   result.start(told);
 };
 
-const several = async (files, signal) => {
-  const fields = { detector: chosen(), every: files.some(isVideo) ? byId("every").value : "" };
-  busy("Sending", many(files.length, "file"), () => {
-    anew();
-    byId("files").focus();
-  });
+const several = async (files, left, signal) => {
+  const fields = { detector: chosen(), every: files.some(api.isVideo) ? byId("every").value : "", provenance: true };
+  busy("Sending", many(files.length, "file"), leave);
   byId("busy-title").focus();
   try {
     const sent = (share) => {
@@ -130,22 +165,22 @@ const several = async (files, signal) => {
     const made = await api.jobs.create(files, fields, sent, signal);
     if (signal.aborted) return;
     address(made.id);
-    await follow(made, files, signal);
+    await follow(made, files, left, signal);
   } catch (error) {
-    failed(error);
+    failed(error, { again: () => several(files, left, signal) });
   }
 };
 
 // ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const follow = async (made, files, signal) => {
+const follow = async (made, files, left, signal) => {
   if (made.total === 1) {
     await alone(made, files[0] ?? null, signal);
     return;
   }
   show("busy", false);
   document.title = `${many(made.total, "file")} – assay`;
-  await job.follow(made, files, open, signal);
+  await job.follow(made, files, { open, left, signal });
 };
 
 // A job of one input, as a video is: no table, but its verdict.
@@ -156,9 +191,8 @@ const alone = async (made, file, signal) => {
     made.kind === "video" ? "Judging the video" : "Judging",
     file ? named(api.nameOf(file)) : "It goes on in its own time.",
     async () => {
-      anew();
+      leave();
       address("");
-      byId("files").focus();
       await api.jobs.delete(made.id).catch(() => {});
     },
   );
@@ -175,11 +209,12 @@ const alone = async (made, file, signal) => {
   if (error) throw new api.Refusal(422, error.kind, `${found.name}: ${error.message}`);
   const card = await cardOf(found.result.detector.name).catch(() => null);
   if (signal.aborted) return;
-  shown({ verdict: found.result, file, card, detector: made.detector, job: made.id, video: made.kind === "video" });
+  const { result: verdict, provenance } = found;
+  shown({ verdict, provenance, file, card, detector: made.detector, job: made.id, video: made.kind === "video" });
 };
 
 // A row of a job's table, whole: a picture at hand is judged again, with what only the picture tells.
-const open = async ({ name, result: verdict, file, from }) => {
+const open = async ({ result: verdict, provenance, file, from }) => {
   // The job goes on meanwhile.
   const ending = new AbortController();
   opened = { from, ending };
@@ -190,13 +225,14 @@ const open = async ({ name, result: verdict, file, from }) => {
   show("job", false);
   show("problem", false);
   show("back-part");
-  if (file && !isVideo(file)) {
+  if (file && !api.isVideo(file)) {
     await one(file, ending.signal, stop);
     return;
   }
   const card = await cardOf(verdict.detector.name).catch(() => null);
   if (ending.signal.aborted) return;
-  shown({ verdict, file, card, detector: chosen(), video: file ? isVideo(file) : false });
+  const video = file ? api.isVideo(file) : false;
+  shown({ verdict, provenance, file, card, detector: verdict.detector.name, video, listed: true });
 };
 
 const back = () => {
@@ -210,29 +246,36 @@ const back = () => {
 };
 
 const keep = async (what) => {
-  const id = single ?? job.id();
+  const id = job.id();
   if (!id) return;
   const ends = { report: "html", "results.csv": "csv", "results.jsonl": "jsonl" };
   try {
     save(await api.jobs.file(id, what), `assay-${id}.${ends[what]}`);
     say("Saved.");
   } catch (error) {
-    failed(error);
+    failed(error, { again: () => keep(what) });
   }
 };
 
+// Nothing is on the page any more.
+const cleared = () => {
+  leave();
+  job.clear();
+  single = null;
+  address("");
+};
+
 const remove = async () => {
-  const id = job.id();
+  const id = single ?? job.id();
   if (!id) return;
+  job.leave(true);
   try {
     await api.jobs.delete(id);
-    anew();
-    job.clear();
-    address("");
+    cleared();
     say("Deleted from the server.");
-    byId("files").focus();
   } catch (error) {
-    failed(error);
+    job.leave(false);
+    failed(error, { again: remove });
   }
 };
 
@@ -243,13 +286,13 @@ const resume = async () => {
   job.clear();
   single = null;
   busy("Getting the results", "", () => {
-    anew();
+    leave();
     address("");
   });
   try {
-    await follow(await api.jobs.get(id, signal), [], signal);
+    await follow(await api.jobs.get(id, signal), [], 0, signal);
   } catch (error) {
-    failed(error);
+    failed(error, { again: resume });
   }
 };
 
@@ -257,10 +300,20 @@ const resume = async () => {
 
 const waits = new Set();
 
+let lost = false;
+
 const counted = () => {
   const left = Math.max(0, ...[...waits].map((until) => Math.ceil((until - Date.now()) / 1000)));
-  byId("wait").textContent = `The server is busy. Trying again in ${left} s.`;
-  show("wait", waits.size > 0);
+  byId("wait").textContent = waits.size
+    ? `The server is busy. Trying again in ${left} s.`
+    : "The connection to the server is lost. The job goes on there; trying to reach it.";
+  show("wait", lost || waits.size > 0);
+};
+
+api.asks.lost = (is) => {
+  if (is !== lost) say(is ? "The connection to the server is lost. Trying to reach it." : "The server is there again.");
+  lost = is;
+  counted();
 };
 
 api.asks.wait = async (seconds, signal) => {
@@ -312,17 +365,30 @@ const entries = async (entry) => {
   return (await Promise.all(found.map(entries))).flat();
 };
 
-const ordered = (files) =>
-  files
-    .filter((file) => !api.nameOf(file).split("/").at(-1).startsWith("."))
-    .sort((one, other) => api.nameOf(one).localeCompare(api.nameOf(other), "en", { numeric: true }));
+const alphabet = new Intl.Collator("en", { numeric: true });
+
+// Of a folder, what may be a picture or a video: browsers do not know all kinds, so those that they don't are sent too.
+const folder = (files) => {
+  const open = files.filter((file) => !api.nameOf(file).split("/").some((part) => part.startsWith(".")));
+  const fits = open.filter((file) => !file.type || /^(image|video)\//.test(file.type) || api.isVideo(file));
+  fits.sort((one, other) => alphabet.compare(api.nameOf(one), api.nameOf(other)));
+  pick(fits, open.length - fits.length);
+};
 
 const dropped = async (data) => {
   // Entries are gone once this returns, so they are taken first.
   const found = [...data.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.());
   const files = [...data.files];
-  if (!found.some((entry) => entry?.isDirectory)) return files;
-  return ordered((await Promise.all(found.filter(Boolean).map(entries))).flat());
+  if (!found.some((entry) => entry?.isDirectory)) pick(files);
+  else folder((await Promise.all(found.filter(Boolean).map(entries))).flat());
+};
+
+// ── what is asked before it is done ──────────────────────────────────────────────────────────────────────────────────
+
+const sure = () => {
+  const dialog = byId("sure");
+  dialog.returnValue = "";
+  dialog.showModal();
 };
 
 const begin = () => {
@@ -335,10 +401,10 @@ const begin = () => {
   document.addEventListener("dragenter", () => over(1));
   document.addEventListener("dragleave", () => over(-1));
   document.addEventListener("dragover", (event) => event.preventDefault());
-  document.addEventListener("drop", async (event) => {
+  document.addEventListener("drop", (event) => {
     event.preventDefault();
     over(-inside);
-    pick(await dropped(event.dataTransfer));
+    dropped(event.dataTransfer);
   });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
@@ -351,9 +417,13 @@ const begin = () => {
       const files = [...event.target.files];
       // The same file can be chosen twice.
       event.target.value = "";
-      pick(id === "folder" ? ordered(files) : files);
+      (id === "folder" ? folder : pick)(files);
     });
   }
+  byId("link-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    link(byId("link").value);
+  });
   document.querySelector(".skip").addEventListener("click", (event) => {
     // The address may name a job.
     event.preventDefault();
@@ -362,15 +432,26 @@ const begin = () => {
   show("folder-part", "webkitdirectory" in HTMLInputElement.prototype);
   byId("detector").addEventListener("change", (event) => showCard(event.target.value));
   byId("back").addEventListener("click", back);
-  byId("job-delete").addEventListener("click", remove);
+  for (const id of ["job-delete", "keep-delete"]) byId(id).addEventListener("click", sure);
+  byId("sure-no").addEventListener("click", () => byId("sure").close());
+  byId("sure-yes").addEventListener("click", () => byId("sure").close("delete"));
+  byId("sure").addEventListener("close", () => {
+    if (byId("sure").returnValue === "delete") remove();
+  });
+  byId("keep-close").addEventListener("click", cleared);
+  byId("says-list").replaceChildren(
+    ...Object.entries(SAYS).map(([word, told]) =>
+      make("li", { "data-word": word }, worded(word), make("p", { class: "soft" }, told)),
+    ),
+  );
   for (const button of document.querySelectorAll("[data-keep]")) {
     button.addEventListener("click", () => keep(button.dataset.keep));
   }
   window.addEventListener("hashchange", resume);
   result.begin();
   job.begin();
-  detectors().catch(failed);
-  resume();
+  const first = () => detectors().then(resume, (error) => failed(error, { again: first }));
+  first();
 };
 
 begin();

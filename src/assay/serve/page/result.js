@@ -4,69 +4,45 @@ import * as alter from "./alter.js";
 import * as api from "./api.js";
 import * as film from "./film.js";
 import * as heat from "./heat.js";
+import * as keep from "./keep.js";
 import { byId, listed, make, named, save, show } from "./make.js";
-import { VERIFIED, beside, headline, isFilm, looksAt, mark, meaning, next, number, worded, wrong } from "./words.js";
+import * as scales from "./scale.js";
+import {
+  VERIFIED,
+  beside,
+  headline,
+  isFilm,
+  looksAt,
+  mark,
+  meaning,
+  next,
+  number,
+  sentence,
+  size,
+  worded,
+  wrong,
+} from "./words.js";
 
 let shown = null;
 
 const scale = (verdict) => {
   const low = verdict.doubt[0];
-  const threshold = Math.min(verdict.threshold, 1);
-  const bar = make("div", { class: "bar" });
-  const part = (kind, from, to) => {
-    const piece = make("div", { class: `part ${kind}` });
-    piece.style.left = `${100 * from}%`;
-    piece.style.width = `${100 * (to - from)}%`;
-    return piece;
-  };
-  const line = make("div", { class: "line" });
-  line.style.left = `${100 * threshold}%`;
-  bar.append(part("real", 0, low), part("doubt", low, threshold), part("fake", threshold, 1), line);
-  const digits = verdict.score === null ? 2 : beside(verdict.score, low, verdict.threshold);
-  if (verdict.score !== null) {
-    const marker = make("div", { class: "marker" }, make("span", {}, number(verdict.score, digits)));
-    marker.style.left = `${100 * verdict.score}%`;
-    if (verdict.score < 0.06) marker.classList.add("first");
-    if (verdict.score > 0.94) marker.classList.add("last");
-    bar.append(marker);
+  const { score, threshold } = verdict;
+  if (score === null) {
+    byId("scale").replaceChildren();
+    return;
   }
-  const rows = [
-    ["score", verdict.score === null ? "none" : number(verdict.score, 4)],
-    ["called real", `below ${number(low, 4)}`],
-    ["can't tell", low < verdict.threshold ? `from ${number(low, 4)} to ${number(verdict.threshold, 4)}` : "never"],
-    ["called generated", `from ${number(verdict.threshold, 4)}`],
-  ];
-  const [from, to] = [number(low, digits), number(verdict.threshold, digits)];
-  const words = verdict.score === null ? "no score" : `score ${number(verdict.score, digits)}`;
+  const [from, to] = [low, threshold].map((each) => number(each, beside(score, low, threshold)));
   byId("scale").replaceChildren(
-    make(
-      "div",
-      { class: "scale", role: "img", "aria-label": `Scale from 0, real, to 1, generated: ${words}` },
-      bar,
-      make("div", { class: "ends" }, make("span", {}, "0 real"), make("span", {}, "generated 1")),
-    ),
+    scales.large(verdict),
     make(
       "p",
       { class: "soft" },
-      low < verdict.threshold
-        ? `The hatched band, ${from} to ${to}, is where it can't tell; the line at ${to} is its threshold.`
-        : `The line at ${to} is its threshold.`,
+      low < threshold
+        ? `In the hatched band, from ${from} to ${to}, it can't tell; the dashed line at ${to} is its threshold.`
+        : `The dashed line at ${to} is its threshold.`,
     ),
-    make(
-      "details",
-      {},
-      make("summary", {}, "The scale as a table"),
-      make(
-        "table",
-        {},
-        make("caption", {}, "The score, and what scores are called"),
-        make(
-          "tbody",
-          {},
-          ...rows.map(([name, told]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, told))),
-        ),
-      ),
-    ),
+    scales.table(verdict),
   );
 };
 
@@ -78,9 +54,17 @@ const streams = (verdict, card) => {
         "tr",
         {},
         make("th", { scope: "row" }, named(stream.name)),
-        make("td", {}, looksAt(card, stream.name)),
-        make("td", { class: "number" }, applies ? number(stream.score, 3) : "none"),
-        make("td", {}, applies ? "" : `has no part in this: ${stream.reason}`),
+        make(
+          "td",
+          {},
+          looksAt(card, stream.name),
+          applies ? null : make("p", {}, `has no part in this: ${stream.reason}`),
+        ),
+        make(
+          "td",
+          { class: "number" },
+          ...(applies ? [scales.small(stream.score, verdict), number(stream.score, 3)] : ["none"]),
+        ),
       );
     }),
   );
@@ -113,38 +97,64 @@ const SAYS = {
   "nothing certain": "says nothing certain",
 };
 
+const KINDS = {
+  c2pa: "Signed record (C2PA)",
+  exif: "What the camera or an editor wrote (EXIF)",
+  xmp: "Description in the file (XMP)",
+  iptc: "Description in the file (IPTC)",
+  generator: "A generator's settings",
+};
+
+const sign = ({ kind, says, title, verified, detail }) =>
+  make(
+    "li",
+    { class: "sign" },
+    make("h4", {}, KINDS[kind] ?? kind.toUpperCase()),
+    make("p", {}, title),
+    make(
+      "p",
+      { class: "tags" },
+      make("span", { class: "tag" }, SAYS[says] ?? says),
+      verified ? make("span", { class: `tag ${verified}` }, `${verified}: ${VERIFIED[verified] ?? ""}`) : null,
+    ),
+    Object.keys(detail).length
+      ? make(
+          "details",
+          {},
+          make("summary", {}, "What it holds"),
+          make(
+            "dl",
+            {},
+            ...Object.entries(detail).map(([name, value]) =>
+              make("div", {}, make("dt", {}, named(name)), make("dd", {}, named(value))),
+            ),
+          ),
+        )
+      : null,
+  );
+
 const origin = (told) => {
   const words = byId("origin-words");
   const signs = told?.signs ?? [];
   byId("signs").replaceChildren(
-    ...signs.map((sign) =>
-      make(
-        "li",
-        {},
-        make("strong", {}, sign.title),
-        ` (${sign.kind.toUpperCase()}, ${SAYS[sign.says] ?? sign.says})`,
-        sign.verified ? make("p", {}, VERIFIED[sign.verified] ?? sign.verified) : null,
-        make(
-          "dl",
-          {},
-          ...Object.entries(sign.detail).map(([name, value]) =>
-            make("div", {}, make("dt", {}, named(name)), make("dd", {}, named(value))),
-          ),
-        ),
-      ),
-    ),
+    ...signs.map(sign),
     ...(told?.unread ?? []).map((line) => make("li", {}, "Could not be read: ", named(line))),
   );
   byId("signs").hidden = !byId("signs").children.length;
-  const said = new Set(signs.map((sign) => sign.says));
-  if (!told) words.textContent = "It was not read here; it is read of single pictures.";
+  const said = new Set(signs.map((each) => each.says));
+  if (!told) words.textContent = "It was not read here.";
   else if (!signs.length) words.textContent = told.told;
   else words.textContent = said.has("generated") && said.has("camera") ? "These signs contradict one another." : "";
 };
 
 const sized = (verdict, file) => {
-  const kib = file ? `, ${Math.ceil(file.size / 1024).toLocaleString("en")} KiB` : "";
-  return `${verdict.width} × ${verdict.height} px${kib}`;
+  return `${verdict.width} × ${verdict.height} px${file ? `, ${size(file.size)}` : ""}`;
+};
+
+const whereabouts = ({ job, listed }) => {
+  if (listed) return "It is one of the results of the list, and stays and goes with them.";
+  if (!job) return "The server keeps nothing of it.";
+  return "The server deletes the result some time after its end; until then this page's address leads back to it.";
 };
 
 // Ends what goes on for the verdict that is shown, and hides it.
@@ -159,12 +169,14 @@ export const clear = () => {
 
 // Shows a verdict, and looks where the detector looked where it is a picture.
 //
-// `told`: {verdict, provenance, faces, file, card, detector, job, video}; file, job and provenance may be missing.
+// `told`: {verdict, provenance, faces, file, card, detector, job, video, listed}; file, job and provenance may be
+// missing, and `listed` says that there is a list to go back to.
 export const start = (told) => {
   clear();
   const ending = new AbortController();
   shown = { ...told, ending, explanation: null, altered: [] };
   const { verdict, file } = told;
+  byId("result").dataset.word = verdict.verdict;
   byId("verdict").replaceChildren(mark(verdict.verdict), make("span", {}, headline(verdict)));
   byId("about").replaceChildren(
     named(verdict.input),
@@ -173,19 +185,25 @@ export const start = (told) => {
   );
   byId("meaning").textContent = meaning(verdict);
   scale(verdict);
-  listed(byId("reasons"), verdict.score === null ? verdict.reasons : verdict.reasons.slice(1));
-  listed(byId("wrong"), wrong(verdict, told.card));
+  listed(byId("reasons"), verdict.reasons.slice(1).map(sentence));
+  const errors = wrong(verdict, told.card);
+  show("wrong-part", errors.length > 0);
+  byId("wrong-title").textContent =
+    verdict.verdict === "uncertain" ? "How often it can't tell" : "How often such a verdict is wrong";
+  listed(byId("wrong"), errors);
   byId("next-title").textContent = verdict.verdict === "uncertain" ? "What to do next" : "Before you rely on it";
   listed(byId("next"), next(verdict));
   streams(verdict, told.card);
   faces(verdict, told.faces);
   origin(told.provenance);
-  show("keep-job", Boolean(told.job));
+  byId("keep-words").textContent = whereabouts(told);
+  show("keep-delete", Boolean(told.job));
+  show("keep-close", !told.listed);
   show("look", Boolean(file));
   show("look-ask-part", Boolean(file && told.video));
   show("result");
   if (isFilm(verdict)) film.start(verdict, told.video ? file : null);
-  else if (file) alter.start(Object.assign(shown, { signal: ending.signal }));
+  else if (file && verdict.score !== null) alter.start(Object.assign(shown, { signal: ending.signal }));
   if (file && !told.video) pictured().catch(quiet);
   byId("verdict").focus();
 };
@@ -215,11 +233,10 @@ const looked = async () => {
   }
 };
 
-const kept = () => {
-  const { verdict, provenance, faces, explanation, altered } = shown;
-  const told = { verdict, provenance: provenance ?? null, faces: faces ?? null, explanation, altered };
-  const name = verdict.input.replace(/^.*[/\\]/, "").replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 80) || "picture";
-  save(new Blob([`${JSON.stringify(told, null, 2)}\n`], { type: "application/json" }), `${name}.json`);
+const kept = (make) => () => {
+  const { blob, end } = make(shown);
+  const plain = shown.verdict.input.replace(/^.*[/\\]/, "").replace(/[^\p{L}\p{N}._-]+/gu, "_");
+  save(blob, `${plain.slice(0, 80) || "picture"}.${end}`);
 };
 
 export const begin = () => {
@@ -233,5 +250,7 @@ export const begin = () => {
     show("look-ask-part", false);
     looked().catch(quiet);
   });
-  byId("keep-json").addEventListener("click", kept);
+  byId("keep-json").addEventListener("click", kept(keep.json));
+  byId("keep-csv").addEventListener("click", kept(keep.csv));
+  byId("keep-report").addEventListener("click", kept(keep.report));
 };

@@ -4,13 +4,13 @@ import { draw, make } from "./make.js";
 
 export const WORDS = ["fake", "uncertain", "real", "failed"];
 
-// A shape of its own for each, so that no colour has to be told apart.
+// A shape of its own for each, so that no colour has to be told apart; doubt is hatched as its band on the scale is.
 const SHAPES = {
   fake: () => [draw("path", { d: "M8 1 15 8 8 15 1 8z", fill: "currentColor" })],
   real: () => [draw("circle", { cx: 8, cy: 8, r: 6, fill: "none", stroke: "currentColor", "stroke-width": 2.5 })],
   uncertain: () => [
-    draw("circle", { cx: 8, cy: 8, r: 6, fill: "none", stroke: "currentColor", "stroke-width": 2.5 }),
-    draw("path", { d: "M8 2a6 6 0 0 1 0 12z", fill: "currentColor" }),
+    draw("rect", { x: 2, y: 2, width: 12, height: 12, fill: "none", stroke: "currentColor", "stroke-width": 1.8 }),
+    draw("path", { d: "M2 9 9 2M3 13.5 13.5 3M7 14 14 7", stroke: "currentColor", "stroke-width": 1.6 }),
   ],
   failed: () => [draw("path", { d: "M3 3 13 13M13 3 3 13", stroke: "currentColor", "stroke-width": 2.5 })],
 };
@@ -23,7 +23,14 @@ const SHORT = { fake: "probably generated", real: "probably real", uncertain: "c
 export const short = (word) => SHORT[word] ?? word;
 
 // A word with its shape.
-export const worded = (word) => make("span", { class: "word" }, mark(word), short(word));
+export const worded = (word) => make("span", { class: "word", "data-word": word }, mark(word), short(word));
+
+// What a detector can say, for somebody who meets it for the first time.
+export const SAYS = {
+  fake: "It found traces that generators leave. It can be wrong, so look further before you rely on it.",
+  uncertain: "Too close to call, neither real nor generated. It says so rather than guess.",
+  real: "It found no such traces. That is a hint and no proof.",
+};
 
 export const number = (score, digits = 2) => (score === null || score === undefined ? "–" : score.toFixed(digits));
 
@@ -51,19 +58,20 @@ export const isFilm = (verdict) => (verdict.frames ?? []).length > 0;
 export const headline = (verdict) => {
   if (verdict.verdict === "fake") return "Probably generated";
   if (verdict.verdict === "real") return isFilm(verdict) ? "Probably a real recording" : "Probably a real photograph";
-  return `Can't tell: ${doubt(verdict)}`;
+  return verdict.score === null ? "Can't tell: there is nothing to judge" : "Can't tell: too close to call";
 };
 
-export const doubt = (verdict) => {
-  if (verdict.score !== null) return "too close to call";
-  return (verdict.reasons[0] ?? "nothing in it could be judged").replace(/^not judged: /, "");
-};
+// With an end to it.
+export const stopped = (words) => (/[.!?]$/.test(words) ? words : `${words}.`);
+
+export const sentence = (words) => stopped(`${words.charAt(0).toUpperCase()}${words.slice(1)}`);
 
 export const meaning = (verdict) => {
   const { score, threshold } = verdict;
   const [low] = verdict.doubt;
   if (score === null) {
-    return "No part of the detector applies to this file, so there is no score. That says nothing of the picture.";
+    const reason = (verdict.reasons[0] ?? "no part of the detector applies to this file").replace(/^not judged: /, "");
+    return `${sentence(reason)} So there is no score, and that says nothing of the picture.`;
   }
   const digits = beside(score, low, threshold);
   const [shown, from, over] = [score, low, threshold].map((value) => value.toFixed(digits));
@@ -98,6 +106,7 @@ const fits = (figure) => figure && typeof figure.value === "number";
 // How often a word is wrong, by the figures of a detector's card; what was measured on what it had never met first.
 export const wrong = (verdict, card) => {
   const lines = [];
+  if (verdict.score === null) return lines;
   for (const [name, part] of measured(card?.figures)) {
     const place = PLACES[name] ?? `the pictures of “${name}”`;
     const { false_fake, false_real, coverage, base_rate_precision } = part.metrics;
@@ -131,7 +140,7 @@ export const wrong = (verdict, card) => {
 };
 
 export const figured = (figure) => {
-  const digits = (value) => String(Number(value.toPrecision(3)));
+  const digits = (value) => String(Number(Math.abs(value) < 1 ? value.toFixed(3) : value.toPrecision(3)));
   const range =
     typeof figure.low === "number" && typeof figure.high === "number"
       ? ` (${digits(figure.low)} to ${digits(figure.high)})`
@@ -154,7 +163,7 @@ export const next = (verdict) => {
     "Look for the original: the largest and earliest copy. Each time it is resized or saved again, traces go.",
     "Look up where it was first published, with a search by picture, and who vouches for it.",
     film
-      ? "Judge more frames, by the options above, or single frames saved from the original."
+      ? "Judge more of its frames (see the options), or single frames saved from the original."
       : "Read below what the file says of its origin; what is signed weighs most.",
     "If it matters, ask whoever took it for the file from the camera and for other shots of the same scene.",
   ];
@@ -185,36 +194,60 @@ const KINDS = {
   too_many_files: "These are too many files at once",
   too_slow: "It took too long to read",
   timeout: "It took too long",
+  slow: "The upload stood still",
   busy: "The server is busy",
+  disk: "The server has no room left",
+  output: "The server can't write",
+  decoder: "The server can't read files just now",
+  disconnected: "The connection broke off",
   starting: "The server is still starting",
   stopping: "The server is stopping",
   missing: "It is not there any more",
+  unreachable: "The picture could not be got",
+  private: "That address is not asked",
   network: "The server can't be reached",
   crashed: "It can't be judged here",
+  nothing: "There is nothing to judge",
 };
 
 // Beside the server's own words, which say what to do.
 const ADVICE = {
   too_many_pixels: "Crop it rather than shrink it: shrinking destroys traces.",
-  network: "See whether the server still runs, and try again. A very large file may have been turned away.",
+  network: "See whether the server runs and you are connected. A very large file may have been turned away, too.",
   missing: "Results are deleted some time after the end. Judge the files again.",
+  too_many_files: "Send the folder in parts.",
 };
+
+// What may go better the next time, with nothing changed.
+const PASSING = ["network", "disconnected", "timeout", "slow", "busy", "starting", "stopping"];
+const BROKEN = ["disk", "output", "decoder", "http"];
+
+export const passes = (kind) => PASSING.includes(kind) || BROKEN.includes(kind);
 
 export const problem = (kind) => KINDS[kind] ?? "This did not work";
 
 export const advice = (kind) => ADVICE[kind] ?? "";
 
 // An error of the server in words: {kind, message}.
-export const refused = ({ kind, message }) =>
-  `${problem(kind)}: ${message}${/[.!?]$/.test(message) ? "" : "."} ${advice(kind)}`.trim();
+export const refused = ({ kind, message }) => `${problem(kind)}: ${stopped(message)} ${advice(kind)}`.trim();
 
 export const VERIFIED = {
-  valid: "Its signature fits the file, and this server trusts whoever signed it.",
-  untrusted: "Its signature fits the file, but anybody may have signed it.",
-  invalid: "Its signature does not fit the file: it was changed after signing, or damaged.",
+  valid: "the signature fits the file, and its signer is trusted here",
+  untrusted: "the signature fits the file, but anybody may have signed it",
+  invalid: "the signature does not fit the file: it counts for nothing",
 };
 
 export const many = (count, one, several = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : several}`;
 
 export const seconds = (time) =>
   time < 60 ? `${time.toFixed(2)} s` : `${Math.floor(time / 60)} min ${Math.floor(time % 60)} s`;
+
+// As a clock shows it.
+export const clock = (time) => {
+  if (time < 60) return `${Number(time.toFixed(1))} s`;
+  const [minutes, left] = [Math.floor(time / 60), Math.floor(time % 60)];
+  return `${minutes}:${String(left).padStart(2, "0")}`;
+};
+
+export const size = (bytes) =>
+  bytes < 1 << 20 ? `${Math.ceil(bytes / 1024).toLocaleString("en")} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;

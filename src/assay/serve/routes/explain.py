@@ -39,7 +39,7 @@ async def explain(
     number = service.number(detector)
     with service.accepted(client, service.explaining):
         async with Uploads(request, service.spool, service.caps()) as uploads:
-            found = await service.explain(client, uploads.one, number, toward)
+            found = await service.explain(client, uploads.one, number, toward, gone=uploads.gone)
         return JSONResponse(await run_in_threadpool(_told, found))
 
 

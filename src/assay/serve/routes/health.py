@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from assay.judge import about
 from assay.judge.bundle import Bundle
 from assay.serve import metrics, refusal
-from assay.serve.models import Detector, Detectors, State
+from assay.serve.models import Card, Detectors, State
 from assay.serve.refusal import Refused
 from assay.serve.routes.shared import TheService, errors
 
@@ -51,13 +51,14 @@ async def detectors(service: TheService) -> JSONResponse:
     return JSONResponse({"detectors": told, "fetches": service.settings.fetch})
 
 
-@router.get("/v1/detectors/{name}", response_model=Detector, responses=errors(404))
+@router.get("/v1/detectors/{name}", response_model=Card, responses=errors(404))
 async def detector(service: TheService, name: str) -> JSONResponse:
     """One detector with its whole card: what it saw, what was measured, what it can't do."""
     if name not in service.bundles:
         raise Refused(404, "missing", "this server has no such detector; see /v1/detectors")
     read = service.bundles[name]
-    told = about.described(read)
+    rule = read.judge.ensemble
+    told = about.described(read) | {"errors": rule.errors.model_dump(), "rows": rule.rows.model_dump()}
     del told["folder"]  # the server's own business
     return JSONResponse({**_short(read, name == next(iter(service.bundles))), **told})
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -15,11 +15,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from assay.errors import JobError
+from assay.image.provenance import Says
 from assay.image.video import LEAST_STEP
 from assay.judge import sink
 from assay.measure import page
+from assay.serve import jobs, models
 from assay.serve.jobs import Input
-from assay.serve.models import Job, Results
 from assay.serve.queue import Full
 from assay.serve.refusal import Refused
 from assay.serve.routes.shared import Client, Owner, TheService, Which, errors, form
@@ -43,6 +44,9 @@ EVENT = {
 }
 """One event of a stream."""
 
+_AT_ONCE = 100
+"""Results that a stream of events looks for at a time."""
+
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 Id = Annotated[str, Path(min_length=1, max_length=64, description="as POST /v1/jobs gave it")]
@@ -51,7 +55,7 @@ Id = Annotated[str, Path(min_length=1, max_length=64, description="as POST /v1/j
 @router.post(
     "",
     status_code=202,
-    response_model=Job,
+    response_model=models.Job,
     responses=errors(400, 408, 409, 413, 429),
     openapi_extra=form(many=True),
 )
@@ -66,6 +70,9 @@ async def create(
         float | None,
         Query(ge=LEAST_STEP, le=LONGEST_STEP, description="Of a video, judge one frame every so many seconds."),
     ] = None,
+    provenance: Annotated[
+        bool, Query(description="Also read what each file says of its own origin; it stands beside the results.")
+    ] = False,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -80,35 +87,34 @@ async def create(
     Once this answers, nothing of it is lost, whatever happens to the server. An upload is deleted as soon as it is
     judged unless `keep`; the job and its results, some time after its end.
     """
-    number = service.number(detector)
-    await service.room()
+    name = list(service.bundles)[service.number(detector)]
+    options = {"detector": name, "every": every, "provenance": provenance}
+    await service.jobs.room()
     with service.accepted(client, service.uploading):
         async with Uploads(request, service.spool, service.caps(job=True)) as uploads:
             uploads.kept = True  # by the job, if one comes of it
             try:
-                job = await service.create(
-                    owner, uploads.files, number, keep=keep, every=every, idempotency=idempotency_key
-                )
+                job = await service.jobs.create(owner, uploads.files, options, keep=keep, idempotency=idempotency_key)
             except Exception:
                 uploads.kept = False
                 raise
-        return JSONResponse(await run_in_threadpool(service.told, job), 202)
+        return JSONResponse(_job(job), 202)
 
 
-@router.get("/{id}", response_model=Job, responses=errors(404))
+@router.get("/{id}", response_model=models.Job, responses=errors(404))
 def get(service: TheService, owner: Owner, id: Id) -> JSONResponse:
     """How far a job is."""
-    return JSONResponse(service.told(service.store.job(id, owner)))
+    return JSONResponse(_job(service.store.job(id, owner)))
 
 
 @router.delete("/{id}", status_code=204, response_class=Response, responses=errors(404))
 async def delete(service: TheService, owner: Owner, id: Id) -> Response:
     """Cancel a job where it runs, and delete it with its results and uploads."""
-    await service.delete(id, owner)
+    await service.jobs.delete(id, owner)
     return Response(status_code=204)
 
 
-@router.get("/{id}/results", response_model=Results, responses=errors(400, 404))
+@router.get("/{id}/results", response_model=models.Results, responses=errors(400, 404))
 def results(
     service: TheService,
     owner: Owner,
@@ -128,12 +134,18 @@ def results(
     responses={**errors(404), 200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
 def lines(service: TheService, owner: Owner, id: Id) -> Response:
-    """Those that are done, one JSON object a line, as `assay scan --json` writes them."""
-    service.store.job(id, owner)
-    coming = (
-        json.dumps(each, ensure_ascii=True, allow_nan=False).encode() + b"\n" for each in _done(service, id, owner)
-    )
-    return _download(coming, "application/x-ndjson", f"{id}.jsonl")
+    """Those that are done, one JSON object a line, as `assay scan --json` writes them.
+
+    Where the job asked for it, with "provenance" beside them.
+    """
+    asked = service.store.job(id, owner).options.get("provenance")
+
+    def coming() -> Iterator[bytes]:
+        for each, result in _done(service, id, owner):
+            told = {**result, "provenance": each.provenance} if asked else result
+            yield json.dumps(told, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+
+    return _download(coming(), "application/x-ndjson", f"{id}.jsonl")
 
 
 @router.get(
@@ -142,14 +154,18 @@ def lines(service: TheService, owner: Owner, id: Id) -> Response:
     responses={**errors(404), 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 def rows(service: TheService, owner: Owner, id: Id) -> Response:
-    """Those that are done, one CSV row each, as `assay scan --csv` writes them."""
-    service.store.job(id, owner)
+    """Those that are done, one CSV row each, as `assay scan --csv` writes them.
+
+    Where the job asked for it, with a last column "provenance": what the file's signs say, each once, or "none".
+    """
+    asked = service.store.job(id, owner).options.get("provenance")
 
     def coming() -> Iterator[bytes]:
         format = sink.Csv()
-        yield format.header
-        for each in _done(service, id, owner):
-            yield format.encode(_result(each))
+        yield _wider(format.header, "provenance") if asked else format.header
+        for each, result in _done(service, id, owner):
+            row = format.encode(_result(result))
+            yield _wider(row, _said(each)) if asked else row
 
     return _download(coming(), "text/csv; charset=utf-8", f"{id}.csv")
 
@@ -165,7 +181,7 @@ def report(service: TheService, owner: Owner, id: Id) -> Response:
     title = (
         f"{job.total:,} input{'s' * (job.total > 1)}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime(job.created))} UTC"
     )
-    section = page.of_results(_done(service, id, owner), title, picture=None)
+    section = page.of_results((result for _, result in _done(service, id, owner)), title, picture=None)
     headers = {"Content-Disposition": f'attachment; filename="{id}.html"', "Content-Type": "text/html; charset=utf-8"}
     return Response(page.report([section], title), headers=headers)
 
@@ -207,23 +223,23 @@ class _Listened(StreamingResponse):
 
 
 async def _events(service: Service, id: str, owner: str, version: int) -> AsyncIterator[bytes]:
-    with service.listener(id) as changed:
+    with service.jobs.listener(id) as changed:
         while not service.stopping:
             changed.clear()
             try:
-                job, found, latest, over = await run_in_threadpool(service.since, id, owner, version)
+                news = await run_in_threadpool(service.store.since, id, owner, version, _AT_ONCE)
             except JobError:
                 yield _event("end", None, {"id": id, "state": "deleted"})
                 return
-            for place, each in found:
-                yield _event("result", place, _told(each))
-            if latest > version or not version:
-                yield _event("progress", latest, job)
-            version = latest
-            if over:
-                yield _event("end", latest, job)
+            for each in news.inputs:
+                yield _event("result", each.version, _told(each))
+            if news.version > version or not version:
+                yield _event("progress", news.version, _job(news.job))
+            version = news.version
+            if news.job.finished is not None and version >= news.job.version:
+                yield _event("end", version, _job(news.job))
                 return
-            if found:
+            if news.inputs:
                 continue
             try:
                 await asyncio.wait_for(changed.wait(), service.settings.ping)
@@ -238,15 +254,43 @@ def _event(name: str, number: int | None, data: Mapping[str, Any]) -> bytes:
     return f"{head}data: {text}\n\n".encode("ascii")
 
 
+def _job(job: jobs.Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "total": job.total,
+        "finished": job.done,
+        "created": job.created,
+        "started": job.started,
+        "ended": job.finished,
+        "counts": job.counts,
+        "keep": job.kept,
+        **job.options,
+    }
+
+
 def _told(each: Input) -> dict[str, Any]:
-    return {"number": each.number, "name": each.name, "result": None if each.result is None else dict(each.result)}
+    return {"number": each.number, "name": each.name, "result": each.result, "provenance": each.provenance}
 
 
-def _done(service: Service, id: str, owner: str) -> Iterator[Mapping[str, Any]]:
+def _done(service: Service, id: str, owner: str) -> Iterator[tuple[Input, Mapping[str, Any]]]:
     offset = 0
-    while page := service.store.results(id, owner, offset, PAGE):
-        yield from (each.result for each in page if each.result is not None)
-        offset += len(page)
+    while found := service.store.results(id, owner, offset, PAGE):
+        yield from ((each, each.result) for each in found if each.result is not None)
+        offset += len(found)
+
+
+def _said(each: Input) -> str:
+    """What the signs of a file's origin say, in the words that there are; empty where it was not read."""
+    if each.provenance is None:
+        return ""
+    said = {sign["says"] for sign in each.provenance["signs"]}
+    return "; ".join(word for word in get_args(Says) if word in said) or "none"
+
+
+def _wider(row: bytes, cell: str) -> bytes:
+    return row.removesuffix(b"\r\n") + f",{cell}\r\n".encode("ascii")
 
 
 def _result(told: Mapping[str, Any]) -> Verdict | Failure:

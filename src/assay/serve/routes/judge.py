@@ -32,7 +32,7 @@ async def judge(
     number = service.number(detector)
     with service.accepted(client, service.gate):
         async with Uploads(request, service.spool, service.caps()) as uploads:
-            answer = await service.judge(client, uploads.one, number, origin=provenance)
+            answer = await service.judge(client, uploads.one, number, origin=provenance, gone=uploads.gone)
     told = {
         "verdict": answer.verdict.to_dict(),
         "provenance": answer.provenance,
@@ -61,7 +61,7 @@ async def alter(
     changes |= {"blur": blur} if blur else {}
     with service.accepted(client, service.gate):
         async with Uploads(request, service.spool, service.caps()) as uploads:
-            answer = await service.alter(client, uploads.one, number, changes)
+            answer = await service.alter(client, uploads.one, number, changes, gone=uploads.gone)
     return JSONResponse({"verdict": answer.verdict.to_dict(), "preview": uri("image/jpeg", answer.preview)})
 
 

@@ -45,16 +45,17 @@ def form(many: bool = False) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-def service_of(request: Request) -> Service:
+# As coroutines, as FastAPI calls a plain function in a thread of its own, for each request again.
+async def service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-def owner_of(request: Request) -> str:
+async def owner_of(request: Request) -> str:
     return str(request.state.owner)
 
 
-def client_of(request: Request) -> str:
+async def client_of(request: Request) -> str:
     return str(request.state.client)
 
 

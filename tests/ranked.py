@@ -26,7 +26,7 @@ from assay.learn.objective import objective
 from assay.learn.ranks import ALONE, Ranks
 from assay.learn.recipe import Descend, Recipe
 
-PATIENCE = 100.0
+PATIENCE = 200.0
 """Seconds that a test waits for both."""
 
 Found = dict[str, Any]

@@ -1,4 +1,5 @@
-"""A scan on a cluster: what it costs beside an ordinary scan, what kills do to it, and what its driver holds.
+"""A scan on a cluster: what it costs beside an ordinary scan, where its time goes, what kills do to it, and what its
+driver holds.
 
     python bench/cluster.py
     python bench/cluster.py --quick
@@ -8,6 +9,14 @@ Speed: the same JPEGs of 512 px are judged by an ordinary scan with one thread, 
 in this machine with one worker and with two, of one core each, in turns. A rate is taken from the first chunk's end to
 the last's, so that the start of Ray and of its workers is not in it; the whole time stands beside. Efficiency is the
 rate over that of the ordinary scan of one thread, over the number of workers, in the same turn.
+
+Service: the times that a simulation of larger clusters needs, in seconds. Of scans with one worker of one core, each in
+a process of its own with a cluster of its own: `cluster`, from the plan's end until Ray runs, its import included;
+`worker`, from there until the first chunk is begun, which holds the import of libraries in the worker, and `load`, the
+bundle. Of the worker's own code, in this process: `picture`, a picture of the speed's; `chunk`, what comes to those of
+a chunk: its plan read, the notes beside it, its part written. On a cluster: `turn`, from a part's end until the same
+worker begins the next chunk, which passes through Ray and the driver; `again`, from the kill of a worker until another
+in its place begins the chunk that it had.
 
 Kills: a cluster of two nodes scans small pictures and broken files (`bench/kills.py`) while workers are killed at
 random moments, and once a round a node with all that runs on it; further scans, of the real command, have their driver
@@ -47,6 +56,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 # Read when Ray is imported: it listens on loopback, and asks for a token.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
@@ -61,7 +71,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import assay
-from assay.cluster import inputs, parts, plan, scan
+from assay.cluster import inputs, parts, plan, scan, start, work
 from assay.cluster.storage import Folder
 from assay.image.view import View
 from assay.judge import bundle
@@ -78,6 +88,8 @@ TOLERANCE = 1e-5
 GROWTH = 1.25
 _STORE = 80 << 20
 _DISTINCT = 100
+_CHUNK = 8
+"""Pictures of a chunk, where time is measured: one batch."""
 
 
 def main() -> int:
@@ -88,7 +100,7 @@ def main() -> int:
     parser.add_argument("--drivers", type=int, default=5, help="kills of the real command")
     parser.add_argument("--million", action="store_true", help="10^6 rows too")
     parser.add_argument("--quick", action="store_true", help="few of everything, to see that it works")
-    parser.add_argument("--only", choices=("speed", "kills", "memory"))
+    parser.add_argument("--only", choices=("speed", "service", "kills", "memory"))
     parser.add_argument("--detector", help="a name or a folder; the default detector otherwise")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -97,9 +109,12 @@ def main() -> int:
         asked.pictures, asked.rounds, asked.kills, asked.drivers = 96, 1, 3, 1
     sizes = [100, 1000] if asked.quick else [10_000, 100_000, *([1_000_000] if asked.million else [])]
     told: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    # Ray prints there of each process that dies.
+    with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as scratch:
         if asked.only in (None, "speed"):
             told["speed"] = speed(Path(scratch), asked.detector, asked.pictures, asked.rounds)
+        if asked.only in (None, "service"):
+            told["service"] = service(Path(scratch), asked.detector, min(asked.pictures, 240), asked.rounds)
         if asked.only in (None, "kills"):
             told["kills"] = killed(Path(scratch), asked.detector, asked.kills, asked.drivers, asked.seed)
         if asked.only in (None, "memory"):
@@ -114,6 +129,10 @@ def shown(told: dict[str, Any]) -> str:
     for name, way in told.get("speed", {}).items():
         efficiency = f", efficiency {way['efficiency']:.2f}" if "efficiency" in way else ""
         lines.append(f"{name:<22} {way['rate']:7.1f} pictures/s, whole {way['seconds']:.1f} s{efficiency}")
+    for name, each in told.get("service", {}).items():
+        lines.append(
+            f"{name:<22} {each['median']:7.3f} s ({each['lowest']:.3f} to {each['highest']:.3f}; {each['count']})"
+        )
     if "kills" in told:
         lines.append("kills: " + ", ".join(f"{count} {name}" for name, count in told["kills"].items()))
     for row in told.get("memory", ()):
@@ -159,13 +178,13 @@ def cluster(nodes: int) -> Iterator[Any]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def workers(raylets: set[int]) -> list[int]:
-    """Process ids of what judges on some nodes."""
+def workers(raylets: set[int], marked: bytes = b"MapWorker") -> list[int]:
+    """Process ids of what judges on some nodes; of all that runs there, where the mark is empty."""
     found = []
     for place in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent in raylets and b"MapWorker" in (place / "cmdline").read_bytes():
+            if parent in raylets and marked in (place / "cmdline").read_bytes():
                 found.append(int(place.name))
     return found
 
@@ -194,8 +213,8 @@ class Clock:
         return {"rate": (last[1] - first[1]) / (last[0] - first[0]), "seconds": last[0] - self.begun}
 
 
-def speed(scratch: Path, detector: str | None, count: int, rounds: int) -> dict[str, Any]:
-    folder = scratch / "pictures"
+def pictures(folder: Path, count: int) -> Path:
+    """So many JPEGs of 512 px."""
     folder.mkdir()
     noise = np.random.default_rng(0)
     for number in range(count):
@@ -203,7 +222,12 @@ def speed(scratch: Path, detector: str | None, count: int, rounds: int) -> dict[
         Image.fromarray(coarse).resize((512, 512), Image.Resampling.BICUBIC).save(
             folder / f"{number:05}.jpg", quality=90
         )
-    chunk = 8
+    return folder
+
+
+def speed(scratch: Path, detector: str | None, count: int, rounds: int) -> dict[str, Any]:
+    folder = pictures(scratch / "pictures", count)
+    chunk = _CHUNK
 
     def plain(threads: int | None) -> dict[str, float]:
         clock, out = Clock(), scratch / "plain.jsonl"
@@ -238,6 +262,159 @@ def speed(scratch: Path, detector: str | None, count: int, rounds: int) -> dict[
             each = [rate / size / one for rate, one in zip(rates, base, strict=True)]
             told[name] |= {"efficiency": statistics.median(each), "lowest": min(each), "highest": max(each)}
     return told
+
+
+# ── service ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Notes:
+    """Sees, while a scan runs, when its chunks are begun: a worker then writes a note beside the plan, which goes once
+    the chunk is done."""
+
+    def __init__(self, out: Path) -> None:
+        self.begun: dict[int, list[float]] = {}
+        """Moments of each chunk, in seconds of the clock that files have."""
+        self._out, self._over = out, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Notes:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def parts(self) -> dict[int, float]:
+        """When each chunk's part was written."""
+        return {plan.number_of(part.name): part.stat().st_mtime for part in self._out.glob("part-*")}
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.005):
+            for note in self._out.glob("_plan/*.tries"):
+                with contextlib.suppress(OSError):
+                    moment, moments = note.stat().st_mtime, self.begun.setdefault(int(note.stem), [])
+                    if moment not in moments:
+                        moments.append(moment)
+
+
+def service(scratch: Path, detector: str | None, count: int, rounds: int) -> dict[str, Any]:
+    folder = pictures(scratch / "served", count - count % _CHUNK)
+    times: dict[str, list[float]] = {name: [] for name in ("cluster", "worker", "load", "picture", "chunk")}
+    for turn in range(rounds):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for name, seconds in pool.submit(_begun, detector, folder, scratch / f"begun-{turn}").result().items():
+                times[name].append(seconds)
+        for name, found in _within(detector, folder, scratch / f"within-{turn}").items():
+            times[name] += found
+    with cluster(1) as made:
+        times["turn"], times["again"] = _between(made, detector, folder, scratch / "between", rounds)
+    return {name: spread(found) for name, found in times.items()}
+
+
+def spread(found: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(found), "lowest": min(found), "highest": max(found), "count": len(found)}
+
+
+class Enough(Exception):
+    """Ends a scan of which no more is wanted."""
+
+
+def _enough(_: Summary) -> None:
+    raise Enough
+
+
+def _begun(detector: str | None, folder: Path, out: Path) -> dict[str, float]:
+    """The start of a scan with a cluster of its own."""
+    moments: dict[str, float] = {}
+    crew = start.crew
+
+    def running(*given: Any) -> start.Crew:
+        moments["running"] = time.time()
+        return crew(*given)
+
+    with mock.patch.object(start, "crew", running), Notes(out) as notes, contextlib.suppress(Enough):
+        scan.scan(
+            detector,
+            [folder],
+            out,
+            workers=1,
+            most=_CHUNK,
+            planned=lambda _: moments.update(planned=time.time()),
+            progress=_enough,
+        )
+    first = min(min(found) for found in notes.begun.values())
+    return {"cluster": moments["running"] - moments["planned"], "worker": first - moments["running"]}
+
+
+def _within(detector: str | None, folder: Path, out: Path) -> dict[str, list[float]]:
+    """A worker's own time, without Ray around it."""
+    found = bundle.find(detector)
+    loaded = assay.load(found, threads=1)
+    files = {name: (found / name).read_bytes() for name in (*loaded.card.files, bundle.CARD)}
+    place = Folder(str(out))
+    place.make()
+    made = plan.make(
+        place,
+        lambda add: inputs.gather([folder], add),
+        detector=loaded.sha256,
+        asked=[],
+        base="/",
+        batch=_CHUNK,
+        most=_CHUNK,
+    )
+    judging: list[float] = []
+
+    def timed(*given: Any, **options: Any) -> Summary:
+        begun = time.perf_counter()
+        summary = ordinary(*given, **options)
+        judging.append(time.perf_counter() - begun)
+        return summary
+
+    begun = time.perf_counter()
+    worker = work.Worker(work.Job(place.place, made.id, "/", loaded.sha256), files)
+    load = time.perf_counter() - begun
+    whole: list[float] = []
+    with mock.patch.object(work, "scan", timed):
+        for number in range(made.chunks):
+            begun = time.perf_counter()
+            told = worker.judge(number)
+            whole.append(time.perf_counter() - begun)
+            assert told["judged"] == _CHUNK, told
+    return {
+        "load": [load],
+        "picture": [seconds / _CHUNK for seconds in judging],
+        "chunk": [one - other for one, other in zip(whole, judging, strict=True)],
+    }
+
+
+def _between(made: Any, detector: str | None, folder: Path, out: Path, kills: int) -> tuple[list[float], list[float]]:
+    """Of a scan with one worker, killed after every third part: what lies between chunks, and what follows kills."""
+    killed: list[float] = []
+    over = threading.Event()
+
+    def kill() -> None:
+        while len(killed) < kills and not over.wait(0.01):
+            if len(list(out.glob("part-*"))) >= 3 * (len(killed) + 1):
+                for process in workers(raylets(made.list_all_nodes())):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                killed.append(time.time())
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with Notes(out) as notes:
+        scan.scan(detector, [folder], out, workers=1, most=_CHUNK)
+    over.set()
+    killer.join()
+    begun = sorted(moment for moments in notes.begun.values() for moment in moments)
+    again = [min(moment for moment in begun if moment > end) - end for end in killed]
+    turns = []
+    for end in notes.parts().values():
+        following = next((moment for moment in begun if moment > end), None)
+        if following is not None and not any(end <= moment <= following for moment in killed):
+            turns.append(following - end)
+    return turns, again
 
 
 # ── kills ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,7 +459,7 @@ def disturbed(made: Any, detector: str | None, folder: Path, out: Path, most: in
                     os.kill(draw.choice(alive), signal.SIGKILL)
                     done["workers"] += 1
             if done["workers"] >= min(doomed, most) and not done["nodes"]:
-                lost = workers(raylets([node]))
+                lost = workers(raylets([node]), b"")  # with those that are just starting
                 made.remove_node(node, allow_graceful=False)
                 for process in lost:
                     with contextlib.suppress(ProcessLookupError):

@@ -2,9 +2,11 @@
 
     python bench/engines.py assay-texture ./bundle --data manifest.csv
     python bench/engines.py ./bundle --data manifest.csv --split tune --rows 400 --rounds 9
+    python bench/engines.py assay-texture --made-up vit --precision fp32 --precision int8
 
 Every bundle is measured as fp32, fp16 and, where it holds the bound of `assay export` on the manifest's tuning rows,
-int8, each by every runtime that is here. Two questions:
+int8, each by every runtime that is here. A made-up one (`bench/speed.py`) has no verdicts to spoil, so it holds any
+bound. Two questions:
 
 1. Pictures per second through the networks, decoded and cut beforehand, as a ratio to ONNX Runtime in float32. All ways
    take turns, round by round, and the ratio is taken within a round. Where torch tells how many products the networks
@@ -12,6 +14,8 @@ int8, each by every runtime that is here. Two questions:
    may exceed it.
 2. Verdicts that say another word than ONNX Runtime's in float32, and the change of the AUC, on rows of the manifest. It
    is a comparison of runtimes, not a test of the detector: rows that it was made with are not refused.
+
+Without a manifest the rows are pieces of the pictures in `samples`: enough to time on; their verdicts tell nothing.
 
 Prints a table on standard error and one JSON object on standard output, and writes nothing but a temporary folder.
 Needs the extra "export"; "openvino" and "train" are measured with where they are there.
@@ -31,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.table import Table as Shown
 
@@ -46,9 +51,12 @@ from assay.judge.prepared import Prepared
 from assay.learn.graph import Precision
 from assay.learn.variant import BOUND, Way, compared, variant
 from assay.types import Verdict
-from speed import Eager, Measured, machine, product, spread
+from speed import SAMPLES, Eager, Measured, machine, made_up, product, spread
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+PIECE, PIECES = 256, 8
+"""Side in pixels of the pieces of a sample picture, and how many of each there are."""
 
 BATCH = 8
 """Pictures in one run of the networks, as `assay scan` judges them."""
@@ -76,12 +84,14 @@ class Runner:
         return np.array([math.nan if score is None else score for score in scores]), words
 
 
-def runners(name: str, rows: Table, scratch: Path, bound: float, note: Any) -> tuple[list[Runner], dict[str, str]]:
+def runners(
+    name: str, rows: Table, scratch: Path, bound: float, note: Any, precisions: Sequence[Precision] = PRECISIONS
+) -> tuple[list[Runner], dict[str, str]]:
     """All ways of running a bundle, and which there are not, with the reason."""
     read = bundle.read(bundle.find(name))
     found: list[Runner] = []
     missing: dict[str, str] = {}
-    for precision in PRECISIONS:
+    for precision in precisions:
         try:
             made = variant(read, rows, scratch / precision, precision, bound=bound if precision == "int8" else 1.0)
         except BundleError as error:
@@ -106,7 +116,7 @@ def runners(name: str, rows: Table, scratch: Path, bound: float, note: Any) -> t
 
 def measured(name: str, rows: Table, asked: argparse.Namespace, scratch: Path, note: Any) -> Measured:
     """One bundle."""
-    found, missing = runners(name, rows, scratch, asked.bound, note)
+    found, missing = runners(name, rows, scratch, asked.bound, note, asked.precision or PRECISIONS)
     if not found:
         raise SystemExit(f"{name} cannot be run in any way: {missing}")
     chosen = _chosen(rows, asked.split, asked.rows, asked.seed)
@@ -153,6 +163,27 @@ def measured(name: str, rows: Table, asked: argparse.Namespace, scratch: Path, n
     }
 
 
+def pieces(folder: Path, seed: int = 0) -> Path:
+    """A manifest of pieces of the sample pictures, PIECE px a side where they are so large, in all three splits."""
+    draw = np.random.default_rng(seed)
+    files = sorted(SAMPLES.parent.glob("*/*.jpg"))
+    if not files:
+        raise SystemExit(f"no pictures in {SAMPLES.parent}; run from a checkout that has its samples, or give --data")
+    folder.mkdir()
+    rows = ["path,label,source,split"]
+    for place, file in enumerate(files):
+        with Image.open(file) as image:
+            whole = image.convert("RGB")
+        for number in range(PIECES):
+            left, top = (int(draw.integers(max(1, extent - PIECE + 1))) for extent in whole.size)
+            name = f"{file.parent.name}-{file.stem}-{number}.png"
+            whole.crop((left, top, min(left + PIECE, whole.width), min(top + PIECE, whole.height))).save(folder / name)
+            # A picture's pieces stay together.
+            rows.append(f"{name},{file.parent.name},{file.stem},{('train', 'tune', 'test')[place % 3]}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
 def _chosen(rows: Table, split: str, most: int, seed: int) -> Table:
     """Labelled rows of a split, at most so many, drawn."""
     there = manifest.select(rows, split=split)
@@ -197,8 +228,10 @@ def show(found: Measured, console: Console) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detectors", nargs="+", metavar="DETECTOR", help="names or bundles' folders")
-    parser.add_argument("--data", required=True, metavar="MANIFEST", help="with training, tuning and test rows")
+    parser.add_argument("detectors", nargs="*", metavar="DETECTOR", help="names or bundles' folders")
+    parser.add_argument("--made-up", choices=("trace", "vit"), help="one with random weights too (needs torch)")
+    parser.add_argument("--data", metavar="MANIFEST", help="with training, tuning and test rows")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="once or more; all unless given")
     parser.add_argument("--split", default="test", help="whose verdicts are compared")
     parser.add_argument("--rows", type=int, default=500, help="of that split at most")
     parser.add_argument("--pictures", type=int, default=32, help="of these that are timed")
@@ -209,14 +242,23 @@ def main() -> int:
     asked = parser.parse_args()
     if min(asked.rows, asked.pictures, asked.rounds) < 1:
         parser.error("--rows, --pictures and --rounds must be 1 or more")
+    if not asked.detectors and not asked.made_up:
+        parser.error("name a detector, or say --made-up")
+    if asked.precision and asked.precision[0] != "fp32":
+        parser.error("all is compared with fp32: name it first")
     console = Console(stderr=True, highlight=False)
     begun = machine()
-    rows = manifest.read(asked.data)
     bundles = []
-    for name in asked.detectors:
-        with tempfile.TemporaryDirectory() as scratch:
-            bundles.append(measured(name, rows, asked, Path(scratch), console.print))
-    found: Measured = {"machine": begun, "bundles": bundles}
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = manifest.read(asked.data or pieces(Path(temporary) / "pieces"))
+        names = [(name, asked.bound) for name in asked.detectors]
+        if asked.made_up:
+            names.append((str(made_up(Path(temporary) / "made-up", asked.made_up)), 1.0))
+        for name, bound in names:
+            with tempfile.TemporaryDirectory() as scratch:
+                told = argparse.Namespace(**vars(asked) | {"bound": bound})
+                bundles.append(measured(name, rows, told, Path(scratch), console.print))
+    found: Measured = {"machine": begun, "data": "manifest" if asked.data else "samples", "bundles": bundles}
     show(found, console)
     print(json.dumps(found, allow_nan=False))
     return 0

@@ -46,7 +46,8 @@ def test_every_way_is_measured_beside_float32_in_one_table(
         Image.fromarray(flat(3 * number + 120 * fake)).save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,{'fake' if fake else 'real'},{split},s{number}")
     (tmp_path / "m.csv").write_text("\n".join(rows))
-    asked = argparse.Namespace(split="test", rows=4, pictures=2, rounds=2, resamples=10, bound=1e-6, seed=0)
+    few = {"rows": 4, "pictures": 2, "rounds": 2, "resamples": 10}
+    asked = argparse.Namespace(split="test", bound=1e-6, seed=0, precision=None, **few)
     told: list[str] = []
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -68,3 +69,30 @@ def test_every_way_is_measured_beside_float32_in_one_table(
     engines.show({"machine": {"cpu": "here"}, "bundles": [found]}, Console(file=shown, width=200))
     assert "not int8: scores move by" in shown.getvalue()
     json.dumps(found, allow_nan=False)
+
+
+def test_only_the_precisions_asked_for_are_made(
+    engines: ModuleType, bundle_folder: Path, flat: Callable[..., Any], tmp_path: Path
+) -> None:
+    for number, grey in enumerate((40, 200)):
+        Image.fromarray(flat(grey)).save(tmp_path / f"{number}.png")
+    (tmp_path / "m.csv").write_text("path,label,split\n0.png,real,tune\n1.png,fake,tune\n")
+    rows = manifest.read(tmp_path / "m.csv")
+    (tmp_path / "scratch").mkdir()
+    found, missing = engines.runners(str(bundle_folder), rows, tmp_path / "scratch", 1.0, lambda told: None, ["fp32"])
+    assert {runner.precision for runner in found} == {"fp32"}
+    assert not missing
+
+
+def test_pieces_of_the_samples_have_all_splits_and_keep_a_picture_together(engines: ModuleType, tmp_path: Path) -> None:
+    rows = manifest.read(engines.pieces(tmp_path / "pieces"))
+    assert len(rows) == 12 * engines.PIECES
+    splits: dict[str, set[str]] = {}
+    labels: dict[str, set[int]] = {}
+    for sample in rows:
+        splits.setdefault(sample.source, set()).add(sample.split)
+        labels.setdefault(sample.split, set()).add(int(sample.label))
+    assert all(len(found) == 1 for found in splits.values())
+    assert labels == {split: {0, 1} for split in ("train", "tune", "test")}
+    with Image.open(rows[0].place) as image:
+        assert image.size == (engines.PIECE, engines.PIECE)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -87,28 +88,45 @@ def _environment() -> dict[str, str]:
     import assay
 
     source = str(Path(assay.__file__).parent.parent)
-    return os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}  # of tests' own clusters
+    return kept | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
 
 
-def listening(marked: bytes) -> Iterator[str]:
-    """Addresses, as hexadecimal digits, at which processes listen whose command line has a mark, or whose parent's."""
-    ours: dict[int, bool] = {}
-    parents: dict[int, int] = {}
-    for place in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            number = int(place.name)
-            parents[number] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            ours[number] = marked in (place / "cmdline").read_bytes()
-    sockets = set()
-    for number, parent in parents.items():
-        if ours[number] or ours.get(parent):
+class Watched:
+    """A scan's process with all that it started."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.judging: set[int] = set()
+        """Process ids of workers."""
+        self.addresses: set[str] = set()
+        """At which they listened, as hexadecimal digits."""
+        self.scratch: set[Path] = set()
+        """Ray's folders, whose names end in the process's id, in their closed one."""
+
+    def look(self) -> None:
+        self.scratch.update(Path("/tmp").glob(f"assay-ray-*/r/session_*_{self._process.pid}"))
+        parents, ours = dict(self._parents()), {self._process.pid}
+        while more := {number for number, parent in parents.items() if parent in ours} - ours:
+            ours |= more
+        sockets = set()
+        for number in ours:
             with contextlib.suppress(OSError):
-                sockets |= {str(handle.readlink()) for handle in Path(f"/proc/{number}/fd").iterdir()}
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            cells = line.split()
-            if cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets:
-                yield cells[1].partition(":")[0]
+                place = Path(f"/proc/{number}")
+                if b"MapWorker" in (place / "cmdline").read_bytes():
+                    self.judging.add(number)
+                sockets |= {str(handle.readlink()) for handle in (place / "fd").iterdir()}
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                cells = line.split()
+                if cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets:
+                    self.addresses.add(cells[1].partition(":")[0])
+
+    @staticmethod
+    def _parents() -> Iterator[tuple[int, int]]:
+        for place in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                yield int(place.name), int((place / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
@@ -117,28 +135,32 @@ def test_a_scan_on_the_cores_of_this_machine_listens_on_loopback_and_ends_with_a
 ) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray, which the extra cluster installs")
-    scratch = Path("/tmp")
-    before = set(scratch.glob("assay-ray-*"))
     command = [sys.executable, "-m", "assay", "scan", "-d", str(bundle_folder), "photos", "--on", "ray", "--out", "r"]
-    environment = _environment()
     home = Path("home").resolve()
     home.mkdir()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment | {"HOME": str(home)}
-    )
-    seen: set[str] = set()
-    while process.poll() is None:
-        for place in set(scratch.glob("assay-ray-*")) - before:
-            seen |= set(listening(os.fsencode(place)))
-        time.sleep(0.2)
-    stdout, stderr = process.communicate()
+    environment = _environment() | {"HOME": str(home)}
+    killed: set[int] = set()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        watched = Watched(process)
+        while process.poll() is None:
+            watched.look()
+            for worker in watched.judging if not killed else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+                    killed.add(worker)
+            time.sleep(0.3)
+        stdout, stderr = process.communicate()
     assert process.returncode == 1, stderr
+    assert killed  # of which nothing is said
     assert stdout == ""
     assert re.fullmatch(r"2 judged: 1 fake, 1 real, 0 uncertain; 1 could not be judged; \d+\.\d s\n", stderr), stderr
     # 127.0.0.1, as IPv4 and mapped to IPv6.
-    assert seen
-    assert seen <= {"0100007F", "0000000000000000FFFF00000100007F"}
-    assert not set(scratch.glob("assay-ray-*")) - before
+    assert watched.addresses
+    assert watched.addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert watched.scratch
+    assert not any(place.parent.parent.exists() for place in watched.scratch)
     assert not list(home.iterdir())  # no token is left there
     # Again: all is there, and no cluster is started.
     again = run("scan", "-d", str(bundle_folder), "photos", "--on", "ray", "--out", "r")

@@ -130,6 +130,7 @@ class _Gatherer:
 
     def _pattern(self, name: str, files: Any, path: str) -> None:
         matches = sorted(files.glob(path))
+        files.invalidate_cache()
         for match in matches:
             address = files.unstrip_protocol(match)
             self._file(address, address)
@@ -146,6 +147,7 @@ class _Gatherer:
             self._walked.add(place)
             try:
                 entries = sorted(files.ls(folder, detail=True), key=lambda entry: str(entry["name"]))
+                files.invalidate_cache()  # else all listings are kept
             except OSError as error:
                 self._add(_failure(place, error))
                 continue

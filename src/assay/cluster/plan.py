@@ -157,6 +157,7 @@ def make(
         OutputError: it cannot be written.
     """
     clear(folder)
+    folder.make(FOLDER)
     writer = _Writer(folder, batch, most)
     gather(writer.add)
     writer.flush()

@@ -13,12 +13,12 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import assay
-from assay.cluster import inputs, parts, plan, start
+from assay.cluster import apart, inputs, parts, plan, start
 from assay.cluster.parts import Tally
 from assay.cluster.plan import MOST, Plan
 from assay.cluster.start import Crew
@@ -62,6 +62,9 @@ def scan(
     """Judge every input once, on a cluster, into a folder of Parquet files (`assay.cluster.parts.SCHEMA`).
 
     What was stopped, by whatever, goes on with the same call: the inputs are those that were gathered the first time.
+
+    Ray runs in a process of its own, unless this one is connected to a cluster already. A script that calls this
+    therefore has to do so under `if __name__ == "__main__"`.
 
     Args:
         detector, head, vote, skip, engine: as in `assay.load`. The bundle travels to the workers.
@@ -130,10 +133,12 @@ def scan(
                 every=every,
             )
             files = {name: (found / name).read_bytes() for name in names}
-            for told in _judged(job, files, todo, address, threads, workers):
-                _count(summary, told, time.monotonic() - begun)
-                if progress is not None:
-                    progress(summary)
+            # Closed whatever happens, so that nobody judges any more once the folder is let go.
+            with contextlib.closing(_judged(job, files, todo, address, threads, workers)) as tallies:
+                for told in tallies:
+                    _count(summary, told, time.monotonic() - begun)
+                    if progress is not None:
+                        progress(summary)
         _swept(folder, whole)
     summary.seconds = time.monotonic() - begun
     return summary
@@ -196,8 +201,23 @@ def _judged(
     address: str | None,
     threads: int | None,
     workers: int | None,
-) -> Iterator[dict[str, Any]]:
-    """What the workers tell of each chunk, as they finish."""
+) -> Generator[dict[str, Any]]:
+    """What the workers tell of each chunk, as they finish. To be closed."""
+    if start.is_connected():
+        return _driven(job, files, todo, address, threads, workers)
+    lost = "the cluster was lost, and Ray with it; run the same command again to go on"
+    return apart.each(lost, _driven, job, files, todo, address, threads, workers)
+
+
+def _driven(
+    job: Job,
+    files: dict[str, bytes],
+    todo: Sequence[int],
+    address: str | None,
+    threads: int | None,
+    workers: int | None,
+) -> Generator[dict[str, Any]]:
+    """The same, by this process."""
     size = sum(map(len, files.values()))
     with start.connected(address, size) as ray:
         try:
@@ -209,11 +229,11 @@ def _judged(
                 yield from _from_afar(ray, job, sent, todo, crew)
             else:
                 yield from _mapped(job, sent, todo, crew)
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayError, ConnectionError) as error:
             raise _lost(error) from error
 
 
-def _mapped(job: Job, files: Any, todo: Sequence[int], crew: Crew) -> Iterator[dict[str, Any]]:
+def _mapped(job: Job, files: Any, todo: Sequence[int], crew: Crew) -> Generator[dict[str, Any]]:
     """Ray Data over the chunks' numbers. It starts workers again that die, on other machines where theirs is gone, and
     gives them the chunk that they had."""
     import ray.data
@@ -233,7 +253,7 @@ def _mapped(job: Job, files: Any, todo: Sequence[int], crew: Crew) -> Iterator[d
             # that the last ones are not waiting behind each other.
             compute=ray.data.ActorPoolStrategy(size=crew.size, max_tasks_in_flight_per_actor=1),
         )
-        for block in told.iter_batches(batch_size=None):
+        for block in told.iter_batches(batch_size=None, prefetch_batches=0):
             yield from map(json.loads, block["told"].tolist())
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,12 @@ def require() -> None:
         raise MissingExtra("a scan on a cluster", "cluster")
 
 
+def is_connected() -> bool:
+    """Whether this process has a connection already."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 @contextlib.contextmanager
 def connected(address: str | None, size: int) -> Iterator[Any]:
     """The module `ray`, connected.
@@ -74,8 +81,6 @@ def connected(address: str | None, size: int) -> Iterator[Any]:
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             # Else Ray draws one too, and leaves it in the home folder. That it be asked for is Ray's default.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # Workers that die are started again; Ray's core would tell of each, and of much else, on standard error.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 
@@ -119,8 +124,7 @@ def _init(ray: Any, options: dict[str, Any], address: str | None) -> None:
 
 
 def _tried(ray: Any, options: dict[str, Any]) -> None:
-    with _hushed():
-        ray.init(**options, configure_logging=False, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(**options, configure_logging=False, logging_level=logging.ERROR, log_to_driver=False)
 
 
 @contextlib.contextmanager
@@ -129,27 +133,10 @@ def _scratch() -> Iterator[str]:
     short = Path("/tmp")
     place = tempfile.mkdtemp(prefix="assay-ray-", dir=short if short.is_dir() else None)
     try:
-        yield place
+        # Below it, as Ray lets everybody into the folder that it is given.
+        yield str(Path(place) / "r")
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Standard error leads nowhere, also for what does not go through Python: Ray's core says how it will log."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @contextlib.contextmanager

@@ -140,8 +140,8 @@ def cannot(error: BaseException) -> InputError:
 
 
 class Folder:
-    """A folder that a scan writes to, at a path or an address. A file in it appears whole or not at all, also where
-    several processes write it at once; on a disk it is there after a power cut too.
+    """A folder that a scan writes to, at a path or an address. On a disk and in stores of objects, a file in it appears
+    whole or not at all, also where several processes write it at once; on a disk it is there after a power cut too.
 
     Args:
         place: a path, absolute because workers have other working directories, or an address.
@@ -164,13 +164,13 @@ class Folder:
         """Where it is on a disk; None where it is at an address."""
         return None if self._files is not None else Path(self._root)
 
-    def make(self) -> None:
-        """Make it, where it is not there."""
+    def make(self, below: str = "") -> None:
+        """Make it, or a folder in it, where that is not there."""
         with self._told():
             if self._files is None:
-                Path(self._root).mkdir(parents=True, exist_ok=True)
+                Path(self._at(below)).mkdir(parents=True, exist_ok=True)
             else:
-                self._files.makedirs(self._root, exist_ok=True)
+                self._files.makedirs(self._at(below), exist_ok=True)
 
     def names(self, below: str = "") -> list[str]:
         """What is in it, or in a folder of it, by name; nothing where that is not there."""

@@ -302,7 +302,7 @@ class Detector:
         name = name_of(source)
         seen: list[Watched] = []
         still: Prepared | None = None
-        with contextlib.closing(parts(source, limits, every=every)) as coming:
+        with contextlib.closing(parts(source, limits, every=every, needed=self._needed)) as coming:
             for part in coming:
                 if over is not None and over.is_set():
                     raise _Over
@@ -321,7 +321,17 @@ class Detector:
 
     def prepare(self, source: Source, limits: Limits = DEFAULT) -> Prepared:
         """Decode and cut one source, a clip's frames all at once. Raises InputError where it can't be decoded."""
-        return self.cut(decode(source, limits), name_of(source))
+        return self.cut(decode(source, limits, needed=self._needed), name_of(source))
+
+    def _needed(self, width: int, height: int) -> list[Box] | None:
+        """What the views look at in a picture of that size; None for all of it."""
+        boxes: list[Box] = []
+        for view in dict.fromkeys(view for _, view in self._runs):
+            mine = view.needed(width, height)
+            if mine is None:
+                return None
+            boxes += mine
+        return boxes
 
     def cut(self, picture: Picture, name: str, *, first: bool = False) -> Prepared:
         """The crops of a decoded picture; its pixels are not kept.

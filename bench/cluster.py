@@ -11,21 +11,21 @@ the last's, so that the start of Ray and of its workers is not in it; the whole 
 rate over that of the ordinary scan of one thread, over the number of workers, in the same turn.
 
 Service: the times that a simulation of larger clusters needs, in seconds. Of scans with one worker of one core, each in
-a process of its own with a cluster of its own: `cluster`, from the plan's end until Ray runs, its import included;
-`worker`, from there until the first chunk is begun, which holds the import of libraries in the worker, and `load`, the
-bundle. Of the worker's own code, in this process: `picture`, a picture of the speed's; `chunk`, what comes to those of
-a chunk: its plan read, the notes beside it, its part written. On a cluster: `turn`, from a part's end until the same
-worker begins the next chunk, which passes through Ray and the driver; `again`, from the kill of a worker until another
-in its place begins the chunk that it had.
+a process of its own with a cluster of its own: `cluster`, until Ray runs, its import included; `worker`, from the
+plan's end until the first chunk is begun, which holds the import of libraries in the worker, and `load`, the bundle. Of
+the worker's own code, in this process: `picture`, a picture of the speed's; `chunk`, what comes to those of a chunk:
+its plan read, the notes beside it, its part written. On a cluster: `turn`, from a part's end until the same worker
+begins the next chunk, which passes through Ray and the driver; `again`, from the kill of a worker until another in its
+place begins the chunk that it had.
 
 Kills: a cluster of two nodes scans small pictures and broken files (`bench/kills.py`) while workers are killed at
 random moments, and once a round a node with all that runs on it; further scans, of the real command, have their driver
 killed. Every input must be in the results once, with the verdict of an ordinary scan, and its score within 1e-5.
 
-Memory: the driver's peak, in a process of its own, for Parquet tables of 10^4 and 10^5 rows (`--million`: 10^6 too),
-and for plans of lists of as many web addresses, of which none is fetched. The rows hold a hundred tiny pictures over
-and over, and a **stub** judges them, a network of one matrix: the driver sees numbers of chunks and tallies whoever
-judges.
+Memory: the driver's peak, in a process of its own with Ray in it, for Parquet tables of 10^4 and 10^5 rows
+(`--million`: 10^6 too), and for plans of lists of as many web addresses, of which none is fetched. The rows hold a
+hundred tiny pictures over and over, and a **stub** judges them, a network of one matrix: the driver sees numbers of
+chunks and tallies whoever judges.
 
 Exit status 1 where anything was lost, doubled or different, or where the driver's peak for the most rows is more than
 a quarter above that for the fewest.
@@ -325,15 +325,11 @@ def _enough(_: Summary) -> None:
 
 
 def _begun(detector: str | None, folder: Path, out: Path) -> dict[str, float]:
-    """The start of a scan with a cluster of its own."""
+    """The start of a cluster, and of a scan on it."""
     moments: dict[str, float] = {}
-    crew = start.crew
-
-    def running(*given: Any) -> start.Crew:
-        moments["running"] = time.time()
-        return crew(*given)
-
-    with mock.patch.object(start, "crew", running), Notes(out) as notes, contextlib.suppress(Enough):
+    begun = time.time()
+    with start.connected(None, 0), Notes(out) as notes, contextlib.suppress(Enough):
+        running = time.time()
         scan.scan(
             detector,
             [folder],
@@ -344,7 +340,7 @@ def _begun(detector: str | None, folder: Path, out: Path) -> dict[str, float]:
             progress=_enough,
         )
     first = min(min(found) for found in notes.begun.values())
-    return {"cluster": moments["running"] - moments["planned"], "worker": first - moments["running"]}
+    return {"cluster": running - begun, "worker": first - moments["planned"]}
 
 
 def _within(detector: str | None, folder: Path, out: Path) -> dict[str, list[float]]:
@@ -540,7 +536,8 @@ def memory(scratch: Path, sizes: list[int]) -> list[dict[str, Any]]:
 
 def _scanned(stub: Path, table: Path, out: Path) -> dict[str, float]:
     begun = time.perf_counter()
-    summary = scan.scan(stub, [table], out)
+    with start.connected(None, 0):  # else Ray would be in another process
+        summary = scan.scan(stub, [table], out)
     assert not summary.failed
     return {"peak": _peak(), "seconds": time.perf_counter() - begun, "judged": summary.judged}
 

@@ -101,11 +101,10 @@ class Watched:
         """Process ids of workers."""
         self.addresses: set[str] = set()
         """At which they listened, as hexadecimal digits."""
-        self.scratch: set[Path] = set()
-        """Ray's folders, whose names end in the process's id, in their closed one."""
+        self.scratch: dict[Path, int] = {}
+        """Where Ray's folders are, and who may enter there."""
 
     def look(self) -> None:
-        self.scratch.update(Path("/tmp").glob(f"assay-ray-*/r/session_*_{self._process.pid}"))
         parents, ours = dict(self._parents()), {self._process.pid}
         while more := {number for number, parent in parents.items() if parent in ours} - ours:
             ours |= more
@@ -116,6 +115,9 @@ class Watched:
                 if b"MapWorker" in (place / "cmdline").read_bytes():
                     self.judging.add(number)
                 sockets |= {str(handle.readlink()) for handle in (place / "fd").iterdir()}
+        for session in Path("/tmp").glob("assay-ray-*/r/session_*_*"):
+            if int(session.name.rpartition("_")[2]) in ours:
+                self.scratch[session.parent.parent] = session.parent.parent.stat().st_mode & 0o077
         for table in ("tcp", "tcp6"):
             for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
                 cells = line.split()
@@ -159,8 +161,8 @@ def test_a_scan_on_the_cores_of_this_machine_listens_on_loopback_and_ends_with_a
     # 127.0.0.1, as IPv4 and mapped to IPv6.
     assert watched.addresses
     assert watched.addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
-    assert watched.scratch
-    assert not any(place.parent.parent.exists() for place in watched.scratch)
+    assert set(watched.scratch.values()) == {0}
+    assert not any(place.exists() for place in watched.scratch)
     assert not list(home.iterdir())  # no token is left there
     # Again: all is there, and no cluster is started.
     again = run("scan", "-d", str(bundle_folder), "photos", "--on", "ray", "--out", "r")

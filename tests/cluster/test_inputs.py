@@ -151,6 +151,23 @@ def test_a_folder_at_an_address_is_the_pictures_in_it(memory: Any) -> None:
     assert kinds(gathered("memory://gone/")) == [("memory:///gone", "missing")]
 
 
+def test_listings_are_not_kept(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    listed = type(memory).ls
+
+    def ls(self: Any, path: str, **options: Any) -> Any:
+        assert not kept, "as stores' file systems keep them, until they are told not to"
+        kept.append(path)
+        return listed(self, path, **options)
+
+    monkeypatch.setattr(type(memory), "ls", ls)
+    monkeypatch.setattr(type(memory), "invalidate_cache", lambda self, path=None: kept.clear())
+    for name in ("a.jpg", "b/c.jpg", "b/d/e.jpg"):
+        memory.pipe_file(f"/p/{name}", b"")
+    assert len(gathered("memory://p/")) == 3
+    assert not kept
+
+
 def test_a_pattern_at_an_address_is_what_it_matches(memory: Any) -> None:
     for name in ("b.jpg", "a.jpg", "c/d.jpg", "odd [1].jpg"):
         memory.pipe_file(f"/p/{name}", b"")

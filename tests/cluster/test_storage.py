@@ -24,10 +24,11 @@ def memory() -> Iterator[str]:
     files.pseudo_dirs[:] = [""]
 
 
-@pytest.fixture(params=["path", "memory"])
+@pytest.fixture(params=["path", "memory", "local"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, memory: str) -> Folder:
-    """A folder on a disk, and one at an address."""
-    made = Folder(str(tmp_path / "new" / "out") if request.param == "path" else memory)
+    """A folder on a disk, and two at addresses: folders need not be made in one, and have to be in the other."""
+    path = str(tmp_path / "new" / "out")
+    made = Folder({"path": path, "memory": memory, "local": f"local://{path}"}[request.param])
     made.make()
     return made
 
@@ -44,6 +45,8 @@ def test_what_is_written_is_read_and_listed(folder: Folder) -> None:
     assert folder.read("a") is None
     folder.write("b", b"1")
     folder.write("a", b"2", lasting=False)
+    folder.make("below")
+    folder.make("below")
     folder.write("below/c", b"3")
     folder.write("b", b"4")
     assert folder.names() == ["a", "b", "below"]

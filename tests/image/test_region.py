@@ -134,6 +134,20 @@ def test_parts_lie_where_they_are_seen_after_every_rotation(taken: list[bool], o
     assert taken == [True]
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_box_that_lies_anywhere_is_found_after_every_rotation(taken: list[bool], orientation: int) -> None:
+    for form, options in (("JPEG", {"quality": 90}), ("PNG", {})):
+        data = saved(photograph(130, 71), form, exif=exif(orientation), **options)
+        whole = decode(data).pixels
+        height, width = whole.shape[:2]
+        boxes = [Box(3, 5, 20, 14), Box(width - 30, 40, width - 1, height - 7)]
+        part = decode(data, needed=lambda *size, boxes=boxes: boxes).pixels
+        for box in boxes:
+            shown = (slice(box.top, box.bottom), slice(box.left, box.right))
+            np.testing.assert_array_equal(part[shown], whole[shown])
+    assert taken == [True]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_colour_profile_is_applied_to_parts(taken: list[bool], mode: str) -> None:
     profile = swapped() if mode == "RGB" else ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

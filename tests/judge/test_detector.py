@@ -254,8 +254,10 @@ def test_pictures_are_decoded_side_by_side(detector, flat, monkeypatch):
     assert [answer.verdict for answer in answers] == ["real", "fake"]
 
 
-def test_verdicts_are_those_of_whole_pictures_where_only_parts_are_decoded(voters, flat, tmp_path, monkeypatch):
-    detector = assay.load(voters)
+def test_verdicts_are_those_of_whole_pictures_where_only_parts_are_decoded(parts, flat, tmp_path, monkeypatch):
+    parts.add("middle", view=View(size=48, minimum=16))
+    parts.add("corners", view=View(size=40, layout="grid", across=2, minimum=60))
+    detector = assay.load(parts.write(tmp_path / "bundle").folder)
     files = []
     for number, (form, width, height) in enumerate(
         itertools.product(("JPEG", "PNG", "WEBP"), (20, 70, 901), (64, 701))
@@ -268,11 +270,11 @@ def test_verdicts_are_those_of_whole_pictures_where_only_parts_are_decoded(voter
     asked = []
     decoded = detector_module.parts
 
-    def parts(*given, needed, **named):
+    def noting(*given, needed, **named):
         asked.append(needed(901, 701))
         return decoded(*given, needed=needed, **named)
 
-    monkeypatch.setattr(detector_module, "parts", parts)
+    monkeypatch.setattr(detector_module, "parts", noting)
     found = list(detector.judge_many(files))
     prepared = [detector.prepare(path) for path in files[:-1]]
     assert all(asked)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -4,7 +4,8 @@ A file gives a `Picture` or an `InputError` with a kind; nothing else comes out,
 decides what a file is, never its name. Only JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and (with the extra `heic`) HEIC are
 read, each by its own Pillow decoder, and (with the extra `video`) videos by PyAV, so that no other decoder and no
 outside program is ever reached. Pillow's global settings are neither changed nor needed, and threads may decode at
-once.
+once. Where only parts of a picture will be looked at, no more than these are decoded of a JPEG (with the extra `crops`:
+`assay.image.region`), and converted of others.
 
 What is shown, where a file leaves a choice:
 
@@ -543,9 +544,7 @@ def _part(
     for box in boxes or ():
         place, band = next((place, band) for place, band in enumerate(bands) if band.top <= box.top < band.bottom)
         left, top = box.left - band.left, box.top - band.top
-        part = Image.fromarray(shown[place][top : top + box.height, left : left + box.width])
-        part.info = image.info
-        parts.append((box, part))
+        parts.append((box, Image.fromarray(shown[place][top : top + box.height, left : left + box.width])))
     return _sparse(image, image.size, orientation, parts)
 
 

@@ -15,7 +15,9 @@ import dataclasses
 import numpy as np
 
 from assay.errors import InputError
-from assay.image.container import MOST_SCANS
+
+MOST_SCANS = 100
+"""Scans of one JPEG. Encoders write about 10; each costs a pass over the whole picture and may take a dozen bytes."""
 
 _STEP = 1 << 18
 """Bytes of entropy-coded data that are looked through at a time."""
@@ -53,7 +55,7 @@ def read(data: bytes) -> Markers:
     """The markers of a JPEG up to its end; it begins with one, as `container.identify` has seen.
 
     Raises:
-        InputError: unsupported, more than `container.MOST_SCANS` scans.
+        InputError: unsupported, more than `MOST_SCANS` scans.
     """
     at, scans, frame, plain, coded = 2, 0, 0, True, False
     size, left = (0, 0), dict[int, list[int]]()

@@ -1042,7 +1042,12 @@ def of_limits(costs: Sequence[Cost], site: Site, driver: Driver) -> str:
         rows.append((each.detector, f"{each.megapixels:g}", *map(figure, numbers), most.first, figure(most.gpu)))
     machine = table(
         (
-            *("detector", "megapixels", f"{site.cores} cores, {site.busy:.0%} at work", "the same, decoding alone"),
+            *(
+                "detector",
+                "megapixels",
+                f"{site.cores} cores, {100 * site.busy:g} % at work",
+                "the same, decoding alone",
+            ),
             *(f"{site.gbit:g} Gbit/s", "full first", "with a GPU"),
         ),
         rows,

@@ -193,6 +193,17 @@ def raylets(nodes: list[Any]) -> set[int]:
     return {node.all_processes["raylet"][0].process.pid for node in nodes}
 
 
+def alone(work: Callable[..., dict[str, float]], *given: object) -> dict[str, float]:
+    """What `work` gives in a process of its own, which prints nothing on standard output."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_unheard) as pool:
+        return pool.submit(work, *given).result()
+
+
+def _unheard() -> None:
+    sys.stdout = sys.stderr
+
+
 # ── speed ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -302,9 +313,8 @@ def service(scratch: Path, detector: str | None, count: int, rounds: int) -> dic
     folder = pictures(scratch / "served", count - count % _CHUNK)
     times: dict[str, list[float]] = {name: [] for name in ("cluster", "worker", "load", "picture", "chunk")}
     for turn in range(rounds):
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for name, seconds in pool.submit(_begun, detector, folder, scratch / f"begun-{turn}").result().items():
-                times[name].append(seconds)
+        for name, seconds in alone(_begun, detector, folder, scratch / f"begun-{turn}").items():
+            times[name].append(seconds)
         for name, found in _within(detector, folder, scratch / f"within-{turn}").items():
             times[name] += found
     with cluster(1) as made:
@@ -525,10 +535,7 @@ def memory(scratch: Path, sizes: list[int]) -> list[dict[str, Any]]:
         with listed.open("w") as file:
             file.writelines(f"https://pictures.invalid/{number:07}.jpg\n" for number in range(rows))
         for what, stage in (("table", _scanned), ("list", _planned)):
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                told = pool.submit(
-                    stage, stub, table if what == "table" else listed, scratch / f"{what}-{rows}"
-                ).result()
+            told = alone(stage, stub, table if what == "table" else listed, scratch / f"{what}-{rows}")
             found.append({"what": what, "rows": rows, **told})
         shutil.rmtree(scratch / f"table-{rows}")
     return found

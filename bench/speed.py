@@ -23,7 +23,8 @@ What else runs on the machine moves every figure, so the things that are compare
 ratio is taken within a round. Trust ratios; a rate by itself says more about the hour than about the program.
 
 The pictures are made from `samples/real`. Prints a table on standard error and one JSON object on standard output, and
-writes nothing but a temporary folder. Without torch the comparisons are left out, and so is the share of the product.
+writes nothing but a temporary folder; torch's compiler leaves headers of its own in the system's. Without torch the
+comparisons are left out, and so is the share of the product.
 """
 
 from __future__ import annotations

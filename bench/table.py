@@ -112,6 +112,10 @@ def between(spread: Mapping[str, float], scale: float = 1) -> str:
     return f"{_short(scale * spread['low'])} to {_short(scale * spread['high'])}"
 
 
+def counted(rounds: int) -> str:
+    return f"{rounds} round{'s' * (rounds != 1)}"
+
+
 def _short(value: float) -> str:
     if value and abs(value) < 0.01:
         return f"{value:.1e}"
@@ -124,7 +128,7 @@ def _short(value: float) -> str:
 def of_speed(found: Measured) -> list[Row]:
     """`bench/speed.py`."""
     rate, name = found["speed"], found["detector"]["name"]
-    n = f"{rate['files']} files × {rate['rounds']} rounds"
+    n = f"{rate['files']} files, {counted(rate['rounds'])}"
     engine = " ".join(str(part) for part in (found["engine"]["runtime"], _threads(found["engine"])) if part)
     pace = rate["pictures_per_second"]
     rows = [Row(f"scan, {name}, {engine}", figure(pace, "pictures/s"), spread=between(pace), n=n)]
@@ -183,9 +187,7 @@ def of_speed(found: Measured) -> list[Row]:
         first = found["start"]
         against = f"Python and the libraries alone: {figure(first['libraries']['seconds'], 's')}"
         told = figure(first["seconds"], "s")
-        rows.append(
-            Row(f"first verdict, {name}", told, against, first["times_libraries"], n=f"{rate['rounds']} rounds")
-        )
+        rows.append(Row(f"first verdict, {name}", told, against, first["times_libraries"], n=counted(rate["rounds"])))
     return rows
 
 
@@ -200,7 +202,7 @@ def of_growth(found: Measured) -> list[Row]:
     files, pixels = found["files"], found["pixels"]
     first, rows = files["sizes"][0], []
     for size in files["sizes"]:
-        n = f"{files['rounds']} rounds of {size['files']:,}"
+        n = f"{counted(files['rounds'])} of {size['files']:,}"
         seconds, mib = size["seconds_per_file"], size["mib"]
         what = f"{size['files']:,} files of {files['side']} px"
         pace, held = figure(seconds, "ms a file", 1000), figure(mib, "MiB at most")
@@ -213,7 +215,7 @@ def of_growth(found: Measured) -> list[Row]:
         rows.append(Row(what, held, against, size["mib_times_first"], n=n, most=GROWTH))
     base: dict[str, Measured] = {}
     for size in pixels["sizes"]:
-        n = f"{pixels['rounds']} rounds of {size['pictures']}"
+        n = f"{counted(pixels['rounds'])} of {size['pictures']}"
         before = base.setdefault(size["format"], size)
         what = f"{size['format']} of {size['megapixels']:g} MP"
         paces = (figure(size[f"seconds_per_{of}"], f"ms a {of}", 1000) for of in ("picture", "megapixel"))
@@ -234,7 +236,7 @@ def of_precision(found: Measured) -> list[Row]:
         tells = found["data"] == "manifest" and not name.startswith("made-up")
         usual = each["ways"][0]
         against = f"fp32, onnxruntime: {figure(usual['pictures_per_second'], 'pictures/s')}"
-        n = f"{each['pictures']} pictures × {each['rounds']} rounds"
+        n = f"{each['pictures']} pictures, {counted(each['rounds'])}"
         for way in each["ways"][1:]:
             told = [figure(way["pictures_per_second"], "pictures/s")]
             if tells:
@@ -271,7 +273,7 @@ def of_cluster(found: Measured) -> list[Row]:
 
 def of_training(found: Measured) -> list[Row]:
     """`bench/training.py`."""
-    n = f"{found['rounds']} rounds, {found['pictures_a_step']} pictures a step"
+    n = f"{counted(found['rounds'])}, {found['pictures_a_step']} pictures a step"
     figures = {
         name: {"value": one["middle"], "low": one["least"], "high": one["most"]}
         for name, one in found["figures"].items()

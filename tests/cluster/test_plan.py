@@ -17,9 +17,10 @@ from assay.cluster.plan import Item, Plan, Rows, Tar
 from assay.cluster.storage import Folder
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(str(tmp_path))
+@pytest.fixture(params=["path", "address"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """The same folder by its path, and as one at an address."""
+    return Folder(str(tmp_path) if request.param == "path" else f"local://{tmp_path}")
 
 
 def make(folder: Folder, items: Iterable[Item], batch: int = 8, **options: Any) -> Plan:

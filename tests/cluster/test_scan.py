@@ -125,20 +125,23 @@ def test_a_scan_that_was_stopped_goes_on(
 @pytest.mark.usefixtures("alone")
 def test_what_is_done_is_known_by_its_parts(bundle_folder: Path, photos: Callable[[int], None]) -> None:
     photos(20)
-    scan.scan(bundle_folder, ["photos"], "out", most=4, batch=4)
+    for out in ("out", "older"):
+        scan.scan(bundle_folder, ["photos"], out, most=4, batch=4)
     before, kept = found(), times()
     Path("out/part-000001.parquet").unlink()
     Path("out/part-000003.parquet").write_bytes(Path("out/part-000003.parquet").read_bytes()[:-9])
+    Path("older/part-000004.parquet").replace("out/part-000004.parquet")
     # What killed workers leave, and what one of an older plan wrote last.
     for name in ("out/.part-000002.parquet.ab.part", "out/_plan/000002.tries", "out/part-000099.parquet"):
         Path(name).write_bytes(b"")
     seen: list[int] = []
     scan.scan(bundle_folder, ["photos"], "out", progress=lambda stands: seen.append(stands.done))
-    assert seen == [16, 20]
+    assert seen == [12, 16, 20]
     assert found() == before
     assert {name for name, time in times().items() if kept.get(name) != time} == {
         "part-000001.parquet",
         "part-000003.parquet",
+        "part-000004.parquet",
     }
     assert sorted(path.name for path in Path("out").iterdir()) == ["_plan", *sorted(kept)]
     assert not list(Path("out/_plan").glob("*.tries"))

@@ -75,8 +75,7 @@ def connected(address: str | None, size: int) -> Iterator[Any]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:
-        # Read when Ray is imported, and makes it listen on loopback. Where it was imported before, it listens on all
-        # networks of this machine, and the token alone keeps others out.
+        # Read when Ray is imported, which it should not be yet: makes it listen on loopback.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             # Else Ray draws one too, and leaves it in the home folder. That it be asked for is Ray's default.

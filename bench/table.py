@@ -8,7 +8,7 @@
 - *scan*, *network*: `bench/speed.py` on the detector that ships, and on a ViT-Tiny with random weights or `--network`.
 - *growth*: `bench/growth.py`; `--full` adds 100,000 files.
 - *precision*: `bench/engines.py` on both; only with `--data` do its flips and AUC say anything.
-- *cluster*: `bench/cluster.py`, a cluster in this machine with one worker and with two.
+- *cluster*: `bench/cluster.py`, a cluster in this machine with one worker and with two, and what kills do to it.
 - *training*: `bench/training.py`.
 
 Each bench is a process of its own, and its notes go to standard error. One that fails is a row that says so, and the
@@ -268,6 +268,10 @@ def of_cluster(found: Measured) -> list[Row]:
             continue
         ratio = {"value": way["efficiency"], "low": way["lowest"], "high": way["highest"]}
         rows.append(Row(name, told, "an ordinary scan with one thread, by worker", ratio, n=n))
+    kills = found["kills"]
+    what = ", ".join(f"{kills[name]} {name}" for name in ("workers", "nodes", "drivers"))
+    faults = ", ".join(f"{kills[name]} {name}" for name in ("lost", "doubled", "differing"))
+    rows.append(Row(f"killed: {what}", f"inputs: {faults}", "an ordinary scan", n=f"{kills['inputs']} inputs"))
     return rows
 
 
@@ -333,6 +337,11 @@ def _of_precision(asked: argparse.Namespace) -> list[str]:
     return [str(bundle.find(asked.detector)), *_network(asked), *data, *which, *few]
 
 
+def _of_cluster(asked: argparse.Namespace) -> list[str]:
+    few = ["--quick"] if asked.quick else ["--pictures", "400", "--kills", "12", "--drivers", "3"]
+    return ["--json", "--only", "speed", "kills", *few]
+
+
 def _of_training(asked: argparse.Namespace) -> list[str]:
     # A batch smaller than the recipe's, whose steps would take minutes a round on two cores.
     few = ["--quick", "--set", "descend.pairs=4"]
@@ -348,7 +357,7 @@ BENCHES: dict[str, Bench] = {
     "network": Bench("speed.py", _of_network, of_speed),
     "growth": Bench("growth.py", _of_growth, of_growth),
     "precision": Bench("engines.py", _of_precision, of_precision),
-    "cluster": Bench("cluster.py", lambda asked: ["--only", "speed", "--json", *["--quick"] * asked.quick], of_cluster),
+    "cluster": Bench("cluster.py", _of_cluster, of_cluster),
     "training": Bench("training.py", _of_training, of_training),
 }
 

@@ -179,11 +179,14 @@ def test_flips_are_told_only_where_they_mean_something(table: ModuleType, data: 
 def test_a_cluster_is_read_by_what_it_has(table: ModuleType) -> None:
     one = {"rate": 20.0, "seconds": 30.0, "efficiency": 0.95, "lowest": 0.9, "highest": 1.0}
     ways = {"ordinary, one thread": {"rate": 21.0, "seconds": 29.0}, "cluster, one worker": one, "note": "more"}
-    rows = shown(table.of_cluster({"speed": ways, "service": {}}))
-    assert [row[1] for row in rows] == ["ordinary, one thread", "cluster, one worker"]
+    kills = {"inputs": 400, "workers": 12, "nodes": 2, "drivers": 3, "lost": 0, "doubled": 1, "differing": 2}
+    rows = shown(table.of_cluster({"speed": ways, "service": {}, "kills": kills}))
+    killed = "killed: 12 workers, 2 nodes, 3 drivers"
+    assert [row[1] for row in rows] == ["ordinary, one thread", "cluster, one worker", killed]
+    assert rows[2][2] == "inputs: 0 lost, 1 doubled, 2 differing"
     assert rows[1][4:6] == ("0.95 ×", "0.9 × to 1 ×")
     with pytest.raises(KeyError):
-        table.of_cluster({"speed": {"ordinary, one thread": ways["ordinary, one thread"]}})
+        table.of_cluster({"speed": {"ordinary, one thread": ways["ordinary, one thread"]}, "kills": kills})
 
 
 def test_training_has_its_rate_and_its_waiting(table: ModuleType) -> None:

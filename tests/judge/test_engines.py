@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,29 @@ def test_every_runtime_gives_onnx_runtimes_numbers_in_both_graphs(network: Folde
 def test_a_runtime_that_is_asked_for_is_the_one_that_runs(network: Folder) -> None:
     folder, stem, views = network
     assert not np.array_equal(Engine(folder, stem, engine="openvino").run(views), Engine(folder, stem).run(views))
+
+
+FIRST = """
+import sys, threading
+import numpy as np
+from assay.judge.engine import Engine
+sys.setswitchinterval(1e-6)
+engine = Engine(sys.argv[1], "tiny", threads=2, crops=4, engine="openvino")
+engine._session("judge")
+begin = threading.Barrier(4)
+def run():
+    begin.wait()
+    engine.run(np.zeros((4, 3, 32, 32), np.float32))
+threads = [threading.Thread(target=run) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_threads_that_are_the_first_to_run_a_graph_do_not_wait_for_each_other(bundle_folder: Path) -> None:
+    """Without care, one process in six stands still."""
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", FIRST, str(bundle_folder)], check=True, timeout=60)
 
 
 def test_each_view_keeps_its_place_where_many_threads_run_one_graph(bundle_folder: Path) -> None:

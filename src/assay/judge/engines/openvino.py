@@ -31,6 +31,8 @@ of the largest number. Where it was seen to go wrong, on a processor without VNN
 
 _MADE_UP = 4
 
+_readying = threading.Lock()
+
 
 def installed() -> bool:
     """Whether it can be imported; it is not imported for that."""
@@ -110,12 +112,24 @@ class Loaded:
             )
 
 
-@functools.cache
 def _core() -> Any:
+    with _readying:
+        return _ready()
+
+
+@functools.cache
+def _ready() -> Any:
     with _untold():
         import openvino
+        from openvino import opset8
 
-    return openvino.Core()
+    core = openvino.Core()
+    # Its Python part makes tables on first use. Two threads that are the first to run a graph then wait for each other
+    # for ever: one has Python's lock, the other that of a table.
+    views = opset8.parameter([1], np.float32)
+    tiny = core.compile_model(openvino.Model([opset8.relu(views)], [views]), "CPU")
+    tiny.create_infer_request().infer({0: np.zeros(1, np.float32)}, share_inputs=True)
+    return core
 
 
 @contextlib.contextmanager

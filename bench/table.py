@@ -338,7 +338,7 @@ def _of_precision(asked: argparse.Namespace) -> list[str]:
 
 
 def _of_cluster(asked: argparse.Namespace) -> list[str]:
-    few = ["--quick"] if asked.quick else ["--pictures", "400", "--kills", "12", "--drivers", "3"]
+    few = ["--quick"] if asked.quick else ["--kills", "12", "--drivers", "3"]
     return ["--json", "--only", "speed", "kills", *few]
 
 

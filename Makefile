@@ -25,8 +25,8 @@ format: $(DEV)/ready
 	$(DEV)/bin/ruff format .
 	$(DEV)/bin/ruff check --fix .
 
-bench: $(DEV)/ready ## pictures per second, memory, time to first verdict
-	$(DEV)/bin/python bench/speed.py
+bench: $(DEV)/ready ## how fast it is, in one table; DATA=… for what precision does to verdicts, ARGS="--quick", …
+	$(DEV)/bin/python bench/table.py $(strip $(if $(filter-out file,$(origin DATA)),--data $(DATA)) $(ARGS))
 
 torture: $(DEV)/ready ## 1,000 kills of a scan, 100,000 mutated files
 	$(DEV)/bin/python bench/kills.py --kills 1000
@@ -67,7 +67,7 @@ $(DEV)/uv:
 	touch $@
 
 $(DEV)/ready: $(DEV)/uv requirements/dev.txt pyproject.toml
-	$(DEV)/bin/uv pip install --quiet --python $(DEV)/bin/python --require-hashes -r requirements/dev.txt
+	$(DEV)/bin/uv pip install --quiet --compile-bytecode --python $(DEV)/bin/python --require-hashes -r requirements/dev.txt
 	$(DEV)/bin/uv pip install --quiet --python $(DEV)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -1,6 +1,7 @@
 """Drift's and herd's streams at their full size, with random weights: built, trained for a step, exported, judged by.
 
     python bench/giant.py [--form paper] [--size giant] [--threads 2] [--precision int8 …] [--out FOLDER] [--json FILE]
+    python bench/giant.py --fit 80 [--form release] [--devices 8]
 
 "paper" is drift's one frozen DINOv2 under three necks; "release" its fusion stream, the largest: LoRA on DINOv2, CLIP
 ViT-L beside; "herd" GenConViT's two nets. Nothing is learnt, so scores mean nothing; what is measured is that it holds
@@ -8,11 +9,18 @@ together, and what it costs: seconds and memory of a step, bytes at each precisi
 picture, by the vote and by each stream alone, with one run for streams that see the same and with a run for each.
 Making and judging have a process each, and so a peak of memory each. The exit status is 1 where an exported network
 differs from torch by more than its precision may.
+
+`--fit` makes nothing: it says by arithmetic (`assay.learn.footprint`) what a training step of the paper's batch asks of
+each device's memory, as the recipe has it and with the network trained whole: on one device, with inner values computed
+again, and laid out in pieces over several; and the fewest parts of the batch that fit into so many gigabytes (10^9
+bytes, of which a tenth is left to kernels and allocator). The exit status is 1 where the recipe's own parts do not fit
+on one device.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import gc
 import json
@@ -38,10 +46,11 @@ from assay.judge.seen import Seen
 from assay.learn.batches import Batch
 from assay.learn.descend import Machine, Training
 from assay.learn.export import Precision, export, parity
+from assay.learn.footprint import footprint
 from assay.learn.nn import network
 from assay.learn.nn.backbones import Trunk, build
 from assay.learn.nn.network import joined, merge
-from assay.learn.recipe import Backbone, Recipe, Stream, Text, find
+from assay.learn.recipe import Backbone, Descend, Recipe, Stream, Text, find
 from assay.learn.train import PARITY
 from assay.recipes.drift26 import CLIP, SIZES
 from assay.recipes.herd24 import NETS
@@ -52,6 +61,9 @@ PICTURE = Path(__file__).parent.parent / "samples" / "real" / "astronaut.jpg"
 
 PAIRS, PARTS = 2, 2
 """Pairs of the measured step, and the parts that they go through in."""
+
+MARGIN = 0.9
+"""Of a device's memory, what a training may take by arithmetic."""
 
 STREAMS = {"paper": ("global", "face", "fusion"), "release": ("fusion",), "herd": NETS}
 
@@ -68,9 +80,17 @@ def main() -> int:
         "--out", type=Path, help="where bundles lie for the while; a temporary folder where none is given"
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--fit", type=float, metavar="GB", help="memory of a device")
+    parser.add_argument("--devices", type=int, default=8, help="that a network in pieces lies on, with --fit")
     parser.add_argument("--phase", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    if asked.fit:
+        rows = fitting(asked.form, asked.size, asked.fit * 1e9, asked.devices)
+        print(json.dumps(rows, indent=1))
+        return int(
+            not all(row["fits"] for row in rows if row["devices"] == 1 and row["trained"] == "as the recipe has it")
+        )
     if asked.phase:
         name, folder = asked.phase[0], Path(asked.phase[1])
         told = (
@@ -109,12 +129,58 @@ def recipe_of(form: str, size: str) -> Recipe:
             recipe = recipe.with_field(f"{stream.name}.beside.backbone", Backbone(name=CLIP))
         if isinstance(stream.neck, Text):
             recipe = recipe.with_field(f"{stream.name}.neck.weights", "")
-    return recipe.set(descend__accumulate=PARTS).set(descend__pairs=PAIRS)
+    return recipe
+
+
+def fitting(form: str, size: str, memory: float, devices: int) -> list[dict[str, Any]]:
+    """What a step of the largest stream asks of each device, in several ways."""
+    recipe = recipe_of(form, size)
+    name = STREAMS[form][-1]
+    whole = recipe.with_field(f"{name}.backbone.lora", None).set(descend__optimiser__trunk=1e-6)
+    forms = {"as the recipe has it": recipe, "the whole network": whole}
+    ways: list[dict[str, Any]] = [
+        {"ranks": 1},
+        {"ranks": 1, "recomputed": True},
+        {"ranks": devices, "shard": True},
+        {"ranks": devices, "shard": True, "recomputed": True},
+    ]
+    rows = []
+    for trained, of in forms.items():
+        for way in ways:
+            rows.append({"trained": trained} | fitted(of.stream(name), of.descend(name), way, MARGIN * memory))
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def fitted(stream: Stream, stage: Descend, way: dict[str, Any], most: float) -> dict[str, Any]:
+    """A step's memory in the recipe's parts, and the fewest parts that fit."""
+    found = footprint(stream, stage, bf16=True, **way)
+    # What is kept grows with the rows that go through at a time, and nothing else does.
+    grows = found.kept + found.again
+    own = stage.pairs // stage.accumulate
+    parts = [n for n in range(1, stage.pairs + 1) if stage.pairs % n == 0 and stage.pairs // n >= way["ranks"]]
+    fewest = next((n for n in parts if found.total + grows * (stage.pairs / n / own - 1) <= most), None)
+    return {
+        "devices": way["ranks"],
+        "in_pieces": way.get("shard", False),
+        "computed_again": way.get("recomputed", False),
+        "pictures": 2 * stage.pairs,
+        "parts": stage.accumulate,
+        "views_at_a_time": found.rows,
+        "gigabytes": {
+            field.name: round(getattr(found, field.name) / 1e9, 2)
+            for field in dataclasses.fields(found)
+            if field.name not in ("rows", "parameters", "trained")
+        },
+        "total_gigabytes": round(found.total / 1e9, 1),
+        "fits": found.total <= most,
+        "fewest_parts": fewest,
+    }
 
 
 def made(form: str, size: str, folder: Path, precisions: list[Precision]) -> dict[str, Any]:
     """Build the streams, take a step of each, export them together at each precision, and write bundles."""
-    recipe = recipe_of(form, size)
+    recipe = recipe_of(form, size).set(descend__accumulate=PARTS).set(descend__pairs=PAIRS)
     chosen = [recipe.stream(name) for name in STREAMS[form]]
     if form == "paper":
         # Streams over one frozen network: built once, as one file of weights would be read.

@@ -35,6 +35,7 @@ def load(
     skip: bool = False,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    engine: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto",
 ) -> Detector:
     """A detector, ready to judge.
 
@@ -47,16 +48,20 @@ def load(
         skip: leave out streams where they cannot change the verdict, but for a stated share of pictures.
         threads: cores for one run of a network; None for all physical ones.
         device: "auto" takes a CUDA GPU where ONNX Runtime has one, "cpu" and "cuda" insist.
+        engine: what runs its networks. "auto" takes ONNX Runtime, or what `assay detectors --probe` found to be faster
+            on this machine without moving a score. "openvino" (extra "openvino") computes in float32 too;
+            "openvino-bf16" multiplies in bfloat16, which moves scores, so the detector's name and hash then say so.
 
     Raises:
         errors.BundleError: there is no such detector, it has no such head or rule, or its folder is torn, tampered with
             or of another version.
-        errors.AssayError: kind "device": "cuda" was asked for and is not there.
+        errors.AssayError: kind "device": "cuda", or arithmetic for bfloat16, was asked for and is not there.
+        errors.MissingExtra: OpenVINO was asked for and is not installed.
     """
     from assay.judge import bundle, detector
 
     read = bundle.read(bundle.find(name_or_folder))
-    return detector.Detector(read, head=head, vote=vote, skip=skip, threads=threads, device=device)
+    return detector.Detector(read, head=head, vote=vote, skip=skip, threads=threads, device=device, engine=engine)
 
 
 def __getattr__(name: str) -> Any:

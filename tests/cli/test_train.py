@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 from assay import cli
 from assay.cli import train as training
 from assay.data import manifest, shards
+from assay.errors import InputError
+from assay.learn import launch
+from assay.learn.ranks import RankLost
 from assay.types import Label, Sample
 
 
@@ -115,3 +118,121 @@ def test_a_secondary_data_set_that_is_not_there_is_refused(copies: Path, trained
     assert result.exit_code == 2
     assert "nowhere.csv" in result.stderr
     assert given == []
+
+
+# ── several devices ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Puts something else in place of starting ranks, which gives what it was given."""
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def instead(status: int = 0, told: str = "") -> list[Any]:
+        given: list[Any] = []
+
+        def start(devices: int, arguments: list[str]) -> tuple[int, str]:
+            given.append((devices, arguments))
+            return status, told
+
+        monkeypatch.setattr(launch, "start", start)
+        monkeypatch.setattr("sys.argv", ["assay", "train", "as", "it", "was"])
+        return given
+
+    return instead
+
+
+def test_several_devices_each_run_the_command_as_it_was_given(copies: Path, started: Callable[..., list[Any]]) -> None:
+    given = started()
+    result = run("--data", str(copies), "--devices", "3", "--device", "cpu")
+    assert given == [(3, ["train", "as", "it", "was"])]
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "line"),
+    [
+        (137, "rank 1 was ended by SIGKILL", "assay: rank 1 was ended by SIGKILL, and the others were stopped"),
+        (143, "", "assay: stopped"),
+        # Whoever is interrupted says so.
+        (130, "", ""),
+    ],
+)
+def test_how_ranks_ended_is_said_once_and_is_the_status(
+    status: int, told: str, line: str, copies: Path, started: Callable[..., list[Any]]
+) -> None:
+    started(status, told)
+    result = run("--data", str(copies), "--devices", "2", "--device", "cpu")
+    kept = "; what is done is kept in run: run the same command again to go on\n" if line else ""
+    assert (result.exit_code, result.stderr) == (status, line + kept)
+    anew = run("--data", str(copies), "--devices", "2", "--device", "cpu", "--fresh")
+    assert anew.stderr == (line + "\n" if line else "")
+
+
+@pytest.fixture
+def rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, BaseException | None], list[dict[str, Any]]]:
+    """This process as one of two that were started, and what training is then given; it may end in an error."""
+
+    def be(number: int, end: BaseException | None = None) -> list[dict[str, Any]]:
+        given: list[dict[str, Any]] = []
+
+        def train(recipe: Any, data: Any, out: Path, **options: Any) -> Path:
+            given.append({"data": data} | options)
+            if end is not None:
+                raise end
+            return out / "bundle"
+
+        monkeypatch.setattr(training, "_trainer", lambda: train)
+        monkeypatch.setattr(training, "_GRACE", 0.0)
+        monkeypatch.setenv("RANK", str(number))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        return given
+
+    return be
+
+
+def test_the_first_rank_alone_reads_and_prints(copies: Path, rank: Callable[..., list[dict[str, Any]]]) -> None:
+    ways = ("--devices", "2", "--shard", "--checkpoint-activations", "--compile", "--json")
+    given = rank(0)
+    lead = run("--data", str(copies), *ways)
+    assert len(given[0]["data"]) == 2
+    assert json.loads(lead.stdout)["bundle"] == "run/bundle"
+    given = rank(1)
+    other = run("--data", "not even there", *ways)
+    assert (other.exit_code, other.output) == (0, "")
+    assert len(given[0]["data"]) == 0
+    assert [given[0][way] for way in ("shard", "recompute", "compiled")] == [True] * 3
+
+
+def test_what_ends_all_ranks_is_told_once(copies: Path, rank: Callable[..., list[dict[str, Any]]]) -> None:
+    data = ("--data", str(copies))
+    for number in (0, 1):
+        rank(number, RankLost("rank 0 of 2 has lost another one"))
+        assert (run(*data).exit_code, run(*data).output) == (75, "")
+    rank(0, KeyboardInterrupt())
+    assert "run the same command again" in run(*data).stderr
+    rank(1, KeyboardInterrupt())
+    assert (run(*data).exit_code, run(*data).output) == (130, "")
+    # A fault of its own is its own to tell, if nobody has stopped it by then.
+    rank(1, InputError("a.png: torn", kind="corrupt"))
+    assert (run(*data).exit_code, run(*data).stderr) == (1, "assay: a.png: torn\n")
+
+
+def test_as_many_devices_as_there_are_processes_already(
+    copies: Path, rank: Callable[..., list[dict[str, Any]]]
+) -> None:
+    rank(0)
+    assert run("--data", str(copies), "--devices", "2").exit_code == 0
+    refused = run("--data", str(copies), "--devices", "4")
+    assert refused.exit_code == 2
+    assert "there are 2 processes already" in refused.stderr
+
+
+def test_without_more_devices_nothing_is_asked_of_training(
+    copies: Path, rank: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = rank(0)
+    monkeypatch.delenv("WORLD_SIZE")
+    assert run("--data", str(copies)).exit_code == 0
+    assert not {"shard", "recompute", "compiled"} & given[0].keys()

@@ -49,6 +49,28 @@ def test_crops_lie_where_the_boxes_say() -> None:
         np.testing.assert_array_equal(crop, picture[box.top : box.bottom, box.left : box.right])
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(["centre", "grid"]),
+    *(st.integers(low, high) for low, high in ((8, 90), (1, 5), (1, 130), (1, 130))),
+)
+def test_crops_read_nothing_but_what_is_needed(layout: str, size: int, across: int, width: int, height: int) -> None:
+    view = View(size=size, layout=layout, across=across, minimum=1)  # type: ignore[arg-type]
+    picture, sparse = numbered(width, height), np.full((height, width, 3), 255, np.uint8)
+    needed = view.needed(width, height)
+    assert needed is not None
+    for box in needed:
+        assert 0 <= box.left < box.right <= width
+        assert 0 <= box.top < box.bottom <= height
+        sparse[box.top : box.bottom, box.left : box.right] = picture[box.top : box.bottom, box.left : box.right]
+    np.testing.assert_array_equal(view.crops(sparse), view.crops(picture))
+
+
+@pytest.mark.parametrize("layout", ["whole", "faces"])
+def test_a_view_of_the_whole_or_of_faces_needs_all(layout: str) -> None:
+    assert View(size=32, layout=layout).needed(500, 300) is None  # type: ignore[arg-type]
+
+
 def test_a_small_picture_is_mirrored_without_repeating_its_edge() -> None:
     row = np.arange(5, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
     mirrored = cut(row, Box(-3, 0, 9, 1))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from assay.image.decode import Limits, decode
 from assay.image.faces import Face
 from assay.image.view import View
 from assay.judge import bundle
+from assay.judge import detector as detector_module
 from assay.judge.engine import Engine
 from assay.judge.heads import LinearHead
 from assay.types import Box, Failure, Ruling, Verdict
@@ -204,6 +206,94 @@ def test_decoding_goes_on_while_the_networks_run(detector, flat, monkeypatch):
     monkeypatch.setattr(detector, "cut", cutting)
     monkeypatch.setattr(Engine, "run", running)
     assert len(list(detector.judge_many([flat(30), flat(30), flat(30, 50)], batch=2, workers=1))) == 3
+
+
+def test_decoding_waits_for_networks_that_are_slow_and_holds_no_more_than_it_says(detector, flat, monkeypatch):
+    """The networks stand still until decoding has come to rest; it would go on without end if nothing bounded it."""
+    begun, at_once, most, lock, resting = [], 0, 0, threading.Lock(), threading.Event()
+    parts, run = detector_module.parts, Engine.run
+
+    def counted(source, *given, **named):
+        nonlocal at_once, most
+        with lock:
+            begun.append(source)
+            at_once += 1
+            most = max(most, at_once)
+        yield from parts(source, *given, **named)
+        with lock:
+            at_once -= 1
+
+    def running(engine, batch):
+        if not resting.is_set():
+            count = -1
+            while count != len(begun):
+                count = len(begun)
+                time.sleep(0.2)
+            resting.set()
+            assert count == 3 + 4
+        return run(engine, batch)
+
+    monkeypatch.setattr(detector_module, "parts", counted)
+    monkeypatch.setattr(Engine, "run", running)
+    files = (png(flat(30 + number)) for number in range(40))
+    assert len(list(detector.judge_many(files, batch=3, prefetch=4, workers=2))) == 40
+    assert len(begun) == 40
+    assert most <= 2
+
+
+def test_pictures_are_decoded_side_by_side(detector, flat, monkeypatch):
+    """Each of two waits until the other is being decoded too; with one thread they would wait for ever."""
+    both, parts = threading.Barrier(2, timeout=20), detector_module.parts
+
+    def waiting(source, *given, **named):
+        both.wait()
+        yield from parts(source, *given, **named)
+
+    monkeypatch.setattr(detector_module, "parts", waiting)
+    answers = list(detector.judge_many([png(flat(30)), png(flat(200))], workers=2))
+    assert [answer.verdict for answer in answers] == ["real", "fake"]
+
+
+def test_verdicts_are_those_of_whole_pictures_where_only_parts_are_decoded(parts, flat, tmp_path, monkeypatch):
+    parts.add("middle", view=View(size=48, minimum=16))
+    parts.add("corners", view=View(size=40, layout="grid", across=2, minimum=60))
+    detector = assay.load(parts.write(tmp_path / "bundle").folder)
+    files = []
+    for number, (form, width, height) in enumerate(
+        itertools.product(("JPEG", "PNG", "WEBP"), (20, 70, 901), (64, 701))
+    ):
+        path = tmp_path / f"{number}"
+        Image.fromarray(flat(20 * number, width, height)).save(path, form)
+        files.append(path)
+    (tmp_path / "cut off").write_bytes(files[3].read_bytes()[:-2])
+    files.append(tmp_path / "cut off")
+    asked = []
+    decoded = detector_module.parts
+
+    def noting(*given, needed, **named):
+        asked.append(needed(901, 701))
+        return decoded(*given, needed=needed, **named)
+
+    monkeypatch.setattr(detector_module, "parts", noting)
+    found = list(detector.judge_many(files))
+    prepared = [detector.prepare(path) for path in files[:-1]]
+    assert all(asked)
+    assert [isinstance(answer, Failure) for answer in found] == [False] * 18 + [True]
+    monkeypatch.setattr(View, "needed", lambda *given: None)
+    assert list(detector.judge_many(files)) == found
+    assert asked[-1] is None
+    for path, part in zip(files, prepared, strict=False):
+        whole = detector.prepare(path)
+        assert part.boxes == whole.boxes
+        assert all(np.array_equal(part.crops[view], crops) for view, crops in whole.crops.items())
+
+
+def test_pictures_are_decoded_whole_where_one_stream_looks_at_all_of_them(parts, flat, tmp_path, monkeypatch):
+    parts.add("whole", view=View(size=32, layout="whole"))
+    detector = assay.load(parts.write(tmp_path / "a").folder)
+    bright = np.full((600, 600, 3), 250, np.uint8)
+    bright[284:316, 284:316] = 0
+    assert detector.judge(png(bright)).streams[1].score > 0.9
 
 
 def test_decoded_pictures_are_judged_in_one_batch_under_the_names_they_come_with(detector, flat, monkeypatch):

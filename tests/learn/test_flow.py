@@ -19,7 +19,7 @@ from assay.image.decode import decode
 from assay.image.degrade import Degrade
 from assay.image.view import View
 from assay.learn import flow
-from assay.learn.batches import Batch
+from assay.learn.batches import Batch, own
 from assay.learn.flow import Flow
 from assay.learn.hold import rows_of
 from assay.learn.recipe import Descend, Recipe
@@ -54,7 +54,7 @@ def test_every_picture_of_a_class_comes_once_an_epoch_over_all_lanes_and_ranks(
         share = Share(number, world * lanes)
         mine = length(data, split="train", label=label, seed=1, share=share)
         # The second epoch follows at once; what is counted is the first.
-        flowing = Flow(data, stage, VIEW, seed=1, world=world)._endless(label, share, 0)
+        flowing = Flow(data, stage, VIEW, seed=1)._endless(label, share, 0)
         counts.update(content for _, content in itertools.islice(flowing, mine))
     assert len(counts) == 16
     assert set(counts.values()) == {1}
@@ -92,8 +92,11 @@ def test_loader_processes_take_turns_and_go_on_where_they_were(index: Index, sta
 
 
 def test_other_ranks_see_other_pictures(table: Table, stage: Descend) -> None:
-    one, other = (next(Flow(table, stage, VIEW, seed=3, rank=rank, world=2).stream(0, 1, 0)) for rank in range(2))
-    assert not same(one, other)
+    flow = Flow(table, stage, VIEW, seed=3)
+    one, other = (next(flow.of(Share(rank, 2)).stream(0, 1, 0)) for rank in range(2))
+    assert (len(one.methods), len(other.methods)) == (4, 2)
+    for view, pixels in one.views.items():
+        assert not any(np.array_equal(a, b) for a in pixels for b in other.views[view])
 
 
 def test_pictures_may_be_degraded_on_the_way(table: Table, stage: Descend) -> None:
@@ -139,12 +142,34 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def test_the_batches_of_all_lanes_and_ranks_hold_every_picture_once(
     index: Index, stage: Descend, decoded: list[bytes], world: int, lanes: int
 ) -> None:
-    whole = stage.model_copy(update={"pairs": 8 // (world * lanes)})
+    # So that one step of each lane is an epoch.
+    flow = Flow(rows_of(index), stage.model_copy(update={"pairs": 8 // lanes}), VIEW, seed=1)
     for rank, lane in itertools.product(range(world), range(lanes)):
         # A share may differ from others by a shard's length; as rows they are alike.
-        list(Flow(rows_of(index), whole, VIEW, seed=1, rank=rank, world=world).lane(lane, lanes, lane, lane + 1))
+        list(flow.of(Share(rank, world)).lane(lane, lanes, lane, lane + 1))
     assert Counter(decoded).most_common(1)[0][1] == 1
     assert len(decoded) == 16
+
+
+@pytest.mark.parametrize(("world", "workers"), [(2, 1), (2, 2), (3, 1)])
+def test_shards_are_dealt_out_to_ranks_and_workers_without_overlap_or_omission(
+    index: Index, stage: Descend, decoded: list[bytes], world: int, workers: int
+) -> None:
+    """Batch by batch, as each rank's loader processes make them, until each has been through what it was dealt."""
+    flow = Flow(index, stage, VIEW, seed=2)
+    seen: Counter[bytes] = Counter()
+    for rank, worker in itertools.product(range(world), range(workers)):
+        mine = flow.of(Share(rank, world))
+        share = Share(rank * workers + worker, world * workers)
+        for label, first in ((Label.REAL, True), (Label.FAKE, False)):
+            dealt = length(index, split="train", label=label, seed=2, share=share)
+            decoded.clear()
+            list(mine.lane(worker, workers, 0, 9 * workers))
+            pairs = len(own(stage, mine.share))
+            halves = [decoded[at : at + pairs] for at in range(0, len(decoded), pairs)][(0 if first else 1) :: 2]
+            seen.update([content for half in halves for content in half][:dealt])
+    assert len(seen) == 16
+    assert set(seen.values()) == {1}
 
 
 def test_every_epoch_has_an_order_of_its_own(table: Table, stage: Descend, decoded: list[bytes]) -> None:
@@ -156,8 +181,8 @@ def test_every_epoch_has_an_order_of_its_own(table: Table, stage: Descend, decod
 
 def test_ranks_that_come_to_the_same_picture_cut_other_views(samples: list[Sample], stage: Descend) -> None:
     twice = Table.of([samples[0], samples[1]] * 2)
-    flows = [Flow(twice, stage.model_copy(update={"pairs": 1}), VIEW, seed=1, rank=rank, world=2) for rank in range(2)]
-    one, other = (next(each.stream(0, 1, 0)) for each in flows)
+    flow = Flow(twice, stage.model_copy(update={"pairs": 2}), VIEW, seed=1)
+    one, other = (next(flow.of(Share(rank, 2)).stream(0, 1, 0)) for rank in range(2))
     assert not same(one, other)
 
 

@@ -20,6 +20,7 @@ from assay.cli import (
     embedding,
     evaluate,
     explain,
+    export,
     importing,
     provenance,
     report,
@@ -65,7 +66,7 @@ def _assay(
 ) -> None: ...
 
 
-for _verb in (scan, explain, provenance, report, serve, detectors, evaluate, embedding, train, distill, study):
+for _verb in (scan, explain, provenance, report, serve, detectors, evaluate, embedding, train, distill, export, study):
     _name = _verb.__name__.rpartition(".")[2]
     app.command(_name, epilog=examples(*_verb.EXAMPLES))(getattr(_verb, _name))
 # A word of Python's, so its function and module cannot be called so.

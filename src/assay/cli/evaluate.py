@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import assay
-from assay.cli.shell import SOME_FAILED, Head, Json, Quiet, Vote, say, stages
+from assay.cli.shell import SOME_FAILED, Engine, Head, Json, Quiet, Vote, engine_of, say, stages
 from assay.errors import OutputError
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def evaluate(
     ] = False,
     rounds: Annotated[int, typer.Option(min=0, help="Bootstrap rounds of the intervals.")] = 1000,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
+    engine: Engine = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -137,7 +138,8 @@ def evaluate(
         elsewhere = train.endswith(manifest.SUFFIXES) or (Path(train) / manifest.NAME).is_file()
         control_fit = sources.rows(train) if elsewhere else sources.of_splits(rows, [train], data)
     tune = sources.of_splits(rows, ["tune"], data) if retune else ()
-    loaded = [assay.load(detector, head=head, vote=vote, threads=threads) for detector in detectors]
+    runs = engine_of(engine)
+    loaded = [assay.load(detector, head=head, vote=vote, threads=threads, engine=runs) for detector in detectors]
     names = _names(detectors, loaded)
     noted = {name: cutting.Noted(each, frames or cutting.FRAMES) for name, each in zip(names, loaded, strict=True)}
     clips: dict[str, Clips] = {}

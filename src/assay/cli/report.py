@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from assay.cli.shell import Json, Quiet, say, stages
-from assay.errors import OutputError
+from assay.errors import InputError, MissingExtra, OutputError
 
 EXAMPLES = (
     "assay report results.jsonl",
@@ -24,7 +24,8 @@ def report(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="What assay scan --out or assay evaluate --json wrote; several make one report."
+            metavar="INPUT",
+            help="What assay scan --out or assay evaluate --json wrote, a file or a folder; several make one report.",
         ),
     ],
     out: Annotated[str, typer.Option(metavar="FILE.html", help="Where to.")] = "report.html",
@@ -54,7 +55,10 @@ def report(
     sections = []
     with stages(quiet) as progress:
         for number, name in enumerate(inputs, 1):
-            sections.append(page.of_file(name, number, rows=most, picture=picture, progress=progress))
+            if Path(name).is_dir():
+                sections.append(page.of_results(_of_cluster(name), name, number, rows=most, picture=picture))
+            else:
+                sections.append(page.of_file(name, number, rows=most, picture=picture, progress=progress))
     content = page.report(sections, title or "Report").encode()
     put(Path(out), lambda file: file.write(content))
     if as_json:
@@ -62,6 +66,17 @@ def report(
         print(json.dumps({"file": out, "sections": told}, allow_nan=False))
     if not quiet:
         say(f"written: {out}", prefix="")
+
+
+def _of_cluster(folder: str) -> Iterator[Mapping[str, Any]]:
+    """The results of a scan on a cluster."""
+    if not any(Path(folder).glob("part-*.parquet")):
+        raise InputError(f"{folder}: a folder that holds no results of assay scan --on; give a file", kind="not_a_file")
+    try:
+        from assay.cluster import parts
+    except ImportError:
+        raise MissingExtra("a folder of Parquet files", "data") from None
+    return parts.results(Path(folder))
 
 
 def _writable(file: Path, inputs: Sequence[str], force: bool) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import assay
-from assay.cli.shell import INTERRUPTED, SOME_FAILED, Detector, Head, Quiet, Vote, amount, say
+from assay.cli.shell import INTERRUPTED, SOME_FAILED, Detector, Engine, Head, Quiet, Vote, amount, engine_of, say
 
 if TYPE_CHECKING:
     from assay.judge.scan import Summary
@@ -24,6 +24,7 @@ EXAMPLES = (
     "assay scan photos/ --out results.jsonl",
     "assay scan clip.mp4 --every 0.5",
     "find . -name '*.png' -print0 | assay scan -0 - --json",
+    "assay scan s3://bucket/photos/ --on ray --out results",
 )
 
 
@@ -43,9 +44,23 @@ def scan(
         str | None,
         typer.Option(metavar="FILE", help="Write to a .jsonl or .csv file; run again after a stop, and it goes on."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ray[://ADDRESS]",
+            help="Judge on a cluster of Ray's, on all cores of this machine or at an address, into a folder --out.",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With --on: what holds pictures or paths in tables.  [default: image, path, …]"
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what --out holds and begin anew.")] = False,
     null: Annotated[bool, typer.Option("--null", "-0", help="Paths on standard input end in NUL bytes.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
+    engine: Engine = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Pictures judged together.")] = 8,
     max_bytes: Annotated[
         int | None, typer.Option(parser=amount(1024), help="Refuse larger files, e.g. 50M.  [default: 256M, 64G]")
@@ -77,10 +92,15 @@ def scan(
     if fresh and out is None:
         raise typer.BadParameter("--fresh begins a results file anew: it needs --out FILE")
     asked = "json" if as_json else "csv" if as_csv else None
+    if on is not None and asked is not None:
+        raise typer.BadParameter("--on writes Parquet; leave out --json and --csv")
+    if column is not None and on is None:
+        raise typer.BadParameter("--column goes with --on")
+    address = None if on is None else _address(on, out)
 
     from assay.judge.sink import format_of
 
-    format = asked if out is None else format_of(out, asked)
+    format = asked if out is None or on is not None else format_of(out, asked)
 
     from assay.image.decode import Limits
     from assay.judge import scan as scanning
@@ -93,34 +113,83 @@ def scan(
         raise typer.BadParameter("- reads paths from standard input, which is closed")
     if with_stdin and sys.stdin.isatty():
         say("reading paths from the keyboard, one a line; Ctrl-D ends")
-    loaded = assay.load(detector, head=head, vote=vote, skip=skip, threads=threads)
-    inputs = scanning.expand(paths, stdin=sys.stdin.buffer if with_stdin else None, null=null)
-    stands = scanning.Summary()
+    stdin = sys.stdin.buffer if with_stdin else None
+    which: dict[str, Any] = {"head": head, "vote": vote, "skip": skip, "threads": threads, "engine": engine_of(engine)}
+    how: dict[str, Any] = {"limits": limits, "batch": batch, "every": every}
+    if on is not None and out is not None:
+        tables = {"column": column, "fresh": fresh, "stdin": stdin, "null": null}
+        stands = _on_cluster(detector, paths, out, quiet, address=address, **which, **how, **tables)
+    else:
+        loaded = assay.load(detector, **which)
+        inputs = scanning.expand(paths, stdin=stdin, null=null)
 
-    def count() -> int | None:
-        return None if with_stdin else sum(1 for _ in scanning.expand(paths))
+        def count() -> int | None:
+            return None if with_stdin else sum(1 for _ in scanning.expand(paths))
 
-    with _sink(out, format, loaded.sha256, fresh) as sink, _progress(quiet, out, asked, count) as (emit, advance):
-        chosen = sink if sink is not None else _table(emit)
-
-        def progress(summary: Summary) -> None:
-            nonlocal stands
-            stands = summary
-            advance(summary)
-
-        try:
-            stands = scanning.scan(loaded, inputs, chosen, progress=progress, limits=limits, batch=batch, every=every)
-        except KeyboardInterrupt as stop:
-            kept = f"; {stands.done} results are in {out}: run the same command again to go on" if out else ""
-            say(f"stopped after {stands.judged + stands.failed}{kept}")
-            raise typer.Exit(INTERRUPTED) from stop
-        chosen.close()
+        with _sink(out, format, loaded.sha256, fresh) as sink, _progress(quiet, out, asked, count) as (emit, advance):
+            chosen = sink if sink is not None else _table(emit)
+            stands = _run(lambda tell: scanning.scan(loaded, inputs, chosen, progress=tell, **how), advance, out)
+            chosen.close()
     if not stands.done:
         say("no pictures found; name files, or folders that hold some")
     elif not quiet and (out or stands.done > 1):
         say(_told(stands, out), prefix="")
     if stands.failed or stands.failed_before:
         raise typer.Exit(SOME_FAILED)
+
+
+def _run(
+    work: Callable[[Callable[[Summary], None]], Summary], advance: Callable[[Summary], None], out: str | None
+) -> Summary:
+    """What a scan came to; Ctrl-C ends it with a word on what is kept."""
+    from assay.judge.scan import Summary
+
+    stands = Summary()
+
+    def progress(summary: Summary) -> None:
+        nonlocal stands
+        stands = summary
+        advance(summary)
+
+    try:
+        return work(progress)
+    except KeyboardInterrupt as stop:
+        kept = f"; {stands.done} results are in {out}: run the same command again to go on" if out else ""
+        say(f"stopped after {stands.judged + stands.failed}{kept}")
+        raise typer.Exit(INTERRUPTED) from stop
+
+
+def _address(on: str, out: str | None) -> str | None:
+    """Where the cluster is; None for one that is started here."""
+    if out is None:
+        raise typer.BadParameter("--on writes Parquet files: it needs --out FOLDER")
+    if out.lower().endswith((".jsonl", ".json", ".ndjson", ".csv", ".parquet")):
+        raise typer.BadParameter("--on writes a folder of Parquet files; give --out a folder's name")
+    if on == "ray":
+        return None
+    if not on.startswith("ray://") or on == "ray://":
+        raise typer.BadParameter(f"{on!r}: write --on ray, --on ray://HOST:PORT or --on ray://auto")
+    return "auto" if on == "ray://auto" else on
+
+
+def _on_cluster(detector: str | None, paths: list[str], out: str, quiet: bool, **options: Any) -> Summary:
+    from assay.cluster import start
+
+    start.require()
+
+    from assay.cluster import scan as clustered
+    from assay.cluster.plan import Plan
+
+    inputs: int | None = None
+
+    def planned(plan: Plan) -> None:
+        nonlocal inputs
+        inputs = plan.inputs
+
+    with _progress(quiet, out, None, lambda: inputs) as (_, advance):
+        return _run(
+            lambda tell: clustered.scan(detector, paths, out, planned=planned, progress=tell, **options), advance, out
+        )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.shell import Trust, amount, certificates, say
+from assay.cli.shell import Engine, Trust, amount, certificates, engine_of, say
 from assay.errors import MissingExtra
 
 EXAMPLES = (
@@ -73,6 +73,7 @@ def serve(
     ] = None,
     decoders: Annotated[int | None, typer.Option(min=1, help="Processes that decode.  [default: 2]")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.  [default: all cores]")] = None,
+    engine: Engine = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on standard output once it is ready: url, pid, detectors.")
     ] = False,
@@ -108,6 +109,7 @@ def serve(
         "rate": rate,
         "decoders": decoders,
         "threads": threads,
+        "engine": engine_of(engine),
     }
     settings = Settings(
         data=_state() if data is None else Path(data),

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 import typer.core
@@ -17,6 +17,8 @@ import typer.core
 from assay.errors import AssayError, InputError
 
 JUDGED, SOME_FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+
+EngineName = Literal["auto", "onnxruntime", "openvino", "openvino-bf16"]
 
 _STEP = {"": 0, "k": 1, "m": 2, "g": 3}
 
@@ -84,12 +86,27 @@ Vote = Annotated[
         "stream's name.  [default: its own rule]",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|onnxruntime|openvino|openvino-bf16",
+        help="What runs the networks; auto: what detectors --probe found, else onnxruntime.",
+    ),
+]
 Trust = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="Certificates (PEM) of authorities whose signatures are to be called valid."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on standard error.")]
+
+
+def engine_of(name: str) -> EngineName:
+    """The runtime that is asked for."""
+    for known in get_args(EngineName):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(EngineName))}", param_hint="--engine")
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ _GREY = ("1", "L", "LA", "La", *_DEEP)
 _WHITE_IS_ZERO, _PHOTOMETRIC, _BITS = 0, 262, 258
 
 Change = Callable[[Image.Image], Image.Image]
+Painter = Callable[[Image.Image, Pixels], None]
 
 
 def paint(image: Image.Image, out: Pixels) -> None:
@@ -53,9 +54,19 @@ def paint(image: Image.Image, out: Pixels) -> None:
     Raises:
         ValueError: a mode that cannot be converted.
     """
+    painter(image)(image, out)
+
+
+def painter(image: Image.Image) -> Painter:
+    """`paint` for parts of a picture, which come out as in the whole. It has to be loaded where its samples are of more
+    than 16 bits; of others mode, profile and tags tell all."""
     change = _change(image)
-    for top, band in _bands(image, out.shape[1], out.shape[0]):
-        out[top : top + band.height] = np.asarray(change(band))
+
+    def paint(part: Image.Image, out: Pixels) -> None:
+        for top, band in _bands(part, out.shape[1], out.shape[0]):
+            out[top : top + band.height] = np.asarray(change(band))
+
+    return paint
 
 
 def _bands(image: Image.Image, width: int, height: int) -> Iterator[tuple[int, Image.Image]]:

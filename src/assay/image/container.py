@@ -21,9 +21,6 @@ from assay.errors import InputError
 
 AGAIN = "get the file again from where it came from"
 
-MOST_SCANS = 100
-"""Scans of one JPEG. Encoders write about 10; each costs a pass over the whole picture and may take a dozen bytes."""
-
 MOST_CHUNKS = 200_000
 """Chunks of one PNG. Encoders write pixels in chunks of 8 KiB or more, so this leaves room for over a gigabyte. Also
 how many parts of one video are walked over: boxes, clusters or chunks on its outermost level, of seconds each."""
@@ -69,8 +66,6 @@ _ELSEWHERE = (
 )
 _NETPBM = re.compile(rb"P[1-7][\s#]")
 _SVG = re.compile(rb"\s*<\?xml[^<]*(<!--.*?-->|<!DOCTYPE svg|\s)*<svg", re.DOTALL)
-
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,19 +168,16 @@ def _elsewhere(what: str) -> InputError:
 
 
 def outline(form: str, data: bytes, most_frames: int) -> Outline:
-    """Walks the structure of `data`, whose format `identify` gave as `form`.
+    """Walks the structure of `data`, whose format `identify` gave as `form`; a JPEG's is `assay.image.markers`'s.
 
     Raises:
         InputError: truncated (PNG, GIF and videos without their end), corrupt (a PNG checksum that does not fit, a GIF
-            without a frame), too_many_frames (a GIF or TIFF of more than `most_frames`), unsupported (a JPEG of more
-            than 100 scans).
+            without a frame), too_many_frames (a GIF or TIFF of more than `most_frames`).
     """
     if form == "PNG":
         return _png(data)
     if form == "GIF":
         return _gif(data, most_frames)
-    if form == "JPEG":
-        return _jpeg(data)
     if form == "WEBP":
         return Outline(whole=int.from_bytes(data[4:8], "little") + 8 <= len(data), size=_webp_size(data))
     if form == "TIFF":
@@ -265,24 +257,6 @@ def too_many_frames(most: int) -> InputError:
 def too_long() -> InputError:
     """The error of a video that claims more than `MOST_FRAMES`."""
     return InputError(f"claims more than {MOST_FRAMES:,} frames; cut it into parts", kind="too_many_frames")
-
-
-def _jpeg(data: bytes) -> Outline:
-    # In entropy-coded data 0xFF is followed by 0x00 or a restart marker, so the next other marker ends it.
-    at, scans = 2, 0
-    while marker := _JPEG_MARKER.search(data, at):
-        at, code = marker.end(), data[marker.end() - 1]
-        if code == 0xD9:
-            return Outline(whole=True)
-        if code == 0xDA:
-            scans += 1
-            if scans > MOST_SCANS:
-                raise InputError(
-                    f"a JPEG of more than {MOST_SCANS} scans, which no camera writes; save it again", kind="unsupported"
-                )
-        if code not in (0x01, 0xD8):  # all others carry their length
-            at += int.from_bytes(data[at : at + 2], "big")
-    return Outline(whole=False)
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -4,7 +4,8 @@ A file gives a `Picture` or an `InputError` with a kind; nothing else comes out,
 decides what a file is, never its name. Only JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and (with the extra `heic`) HEIC are
 read, each by its own Pillow decoder, and (with the extra `video`) videos by PyAV, so that no other decoder and no
 outside program is ever reached. Pillow's global settings are neither changed nor needed, and threads may decode at
-once.
+once. Where only parts of a picture will be looked at, no more than these are decoded of a JPEG (with the extra `crops`:
+`assay.image.region`), and converted of others.
 
 What is shown, where a file leaves a choice:
 
@@ -49,11 +50,14 @@ from PIL import (
 )
 
 from assay.errors import InputError, MissingExtra
-from assay.image import colour, container, place, video
+from assay.image import colour, container, markers, place, region, video
 from assay.image.quiet import quiet
-from assay.types import Picture, Pixels
+from assay.types import Box, Picture, Pixels
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]
+
+Needed = Callable[[int, int], Sequence[Box] | None]
+"""Of an upright picture of that width and height in px, the boxes inside it that will be looked at; None for all."""
 
 _WALK = 10
 """An animation's frames build on one another, so frame 900 costs 900 frames. Frames are taken from as many of the first
@@ -111,13 +115,15 @@ class Limits:
 DEFAULT = Limits()
 
 
-def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
+def decode(source: Source, limits: Limits = DEFAULT, *, needed: Needed | None = None) -> Picture:
     """The picture in `source`, as a person sees it.
 
     Args:
         source: a path; a file's content as bytes; a Pillow image (its current frame); or an array of uint8, shape
             (height, width) grey, (height, width, 1) grey, (height, width, 3) RGB or (height, width, 4) RGBA.
         limits: what it may cost.
+        needed: tells which parts of a file's picture will be looked at. The pixels there are the same, as is every
+            error; the rest may be black, and then costs neither time nor memory. Without it all is decoded.
 
     Returns:
         A `Picture`: frames (height, width, 3) uint8 sRGB, upright, all of one shape, sharing no memory with `source`;
@@ -135,7 +141,7 @@ def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
         return _from_array(source, limits)
     with _opened(source, limits) as found:
         if isinstance(found, bytes):
-            return _from_bytes(found, limits)
+            return _from_bytes(found, limits, needed=needed)
         clip = video.read(
             found.file,
             found.form,
@@ -147,7 +153,9 @@ def decode(source: Source, limits: Limits = DEFAULT) -> Picture:
         return Picture(clip.frames, found.sha256, found.form, clip.numbers, clip.count, clip.times)
 
 
-def parts(source: Source, limits: Limits = DEFAULT, *, every: float | None = None) -> Generator[Picture]:
+def parts(
+    source: Source, limits: Limits = DEFAULT, *, every: float | None = None, needed: Needed | None = None
+) -> Generator[Picture]:
     """The picture in `source`, a video in parts of at most `PART` frames, so that a long one takes no more memory.
 
     The frames are those of `decode`, except that a video gives `Limits.video_frames` of them however large they are. A
@@ -155,7 +163,7 @@ def parts(source: Source, limits: Limits = DEFAULT, *, every: float | None = Non
     (`assay.image.video.walk`).
 
     Args:
-        source, limits: as for `decode`.
+        source, limits, needed: as for `decode`.
         every: a video gives the first frame at or after each multiple of so many seconds instead, over its whole
             length; `assay.image.video.LEAST_STEP` or more.
 
@@ -172,7 +180,7 @@ def parts(source: Source, limits: Limits = DEFAULT, *, every: float | None = Non
         return
     with _opened(source, limits) as found:
         if isinstance(found, bytes):
-            yield _from_bytes(found, limits)
+            yield _from_bytes(found, limits, needed=needed)
         else:
             yield from _parts(found, wanted, limits)
 
@@ -348,12 +356,13 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
         )
 
 
-def _from_bytes(data: bytes, limits: Limits, number: int | None = None) -> Picture:
+def _from_bytes(data: bytes, limits: Limits, number: int | None = None, needed: Needed | None = None) -> Picture:
     """A picture of any kind but a video; only the frame `number`, where it is given."""
     if not data:
         raise InputError(f"empty, not one byte; {container.AGAIN}", kind="empty")
     form = container.identify(data)
-    outline = container.outline(form, data, limits.total_frames)
+    found = markers.read(data) if form == "JPEG" else None
+    outline = container.Outline(found.whole) if found else container.outline(form, data, limits.total_frames)
     if outline.size:
         _check_size(outline.size, limits)
     decoder = _decoder(form)
@@ -363,7 +372,8 @@ def _from_bytes(data: bytes, limits: Limits, number: int | None = None) -> Pictu
             image = decoder(io.BytesIO(data))
             count, shown = _select(form, image, outline.frames, limits)
             shown = shown if number is None else _only(number, count, shown)
-            frames, numbers = _frames(image, shown, limits)
+            part = _part(data, found, image, limits, needed) if found and needed else None
+            frames, numbers = ((part,), (0,)) if part is not None else _frames(image, shown, limits, needed)
     except InputError:
         raise
     except Exception as error:
@@ -488,7 +498,9 @@ def _pages_alike(image: ImageFile.ImageFile, count: int) -> list[int]:
     return alike
 
 
-def _frames(image: ImageFile.ImageFile, shown: _Shown, limits: Limits) -> tuple[tuple[Pixels, ...], tuple[int, ...]]:
+def _frames(
+    image: ImageFile.ImageFile, shown: _Shown, limits: Limits, needed: Needed | None
+) -> tuple[tuple[Pixels, ...], tuple[int, ...]]:
     size = image.size
     wanted = set(shown.numbers)
     frames: list[Pixels] = []
@@ -500,18 +512,78 @@ def _frames(image: ImageFile.ImageFile, shown: _Shown, limits: Limits) -> tuple[
             if not frames and image.size != size:  # libheif may know better than the header
                 size = image.size
                 _check_size(size, limits)
-            frames.append(_upright(image, size))
+            frames.append(_upright(image, size, needed))
     return tuple(frames), tuple(shown.numbers)
 
 
-def _upright(image: Image.Image, size: tuple[int, int]) -> Pixels:
+def _upright(image: Image.Image, size: tuple[int, int], needed: Needed | None = None) -> Pixels:
     """The loaded picture's colours, turned as Exif says. `size`: (width, height) to take, from the upper left."""
     orientation = _orientation(image)
-    width, height = size
-    shape = (width, height, 3) if orientation >= 5 else (height, width, 3)
-    pixels = np.empty(shape, np.uint8)
-    colour.paint(image, _as_stored(pixels, orientation))
+    boxes = _stored_boxes(size, orientation, needed)
+    if boxes is None or sum(box.width * box.height for box in boxes) > size[0] * size[1] // 2:
+        pixels = np.empty(_upright_shape(size, orientation), np.uint8)
+        colour.paint(image, _as_stored(pixels, orientation))
+        return pixels
+    return _sparse(image, size, orientation, [(box, image.crop(_corners(box))) for box in boxes])
+
+
+def _part(
+    data: bytes, found: markers.Markers, image: ImageFile.ImageFile, limits: Limits, needed: Needed
+) -> Pixels | None:
+    """What is needed of a JPEG that is not loaded yet; None where it has to be."""
+    if image.size != found.size:
+        return None
+    _check_size(image.size, limits)
+    orientation = _orientation(image)
+    boxes = _stored_boxes(image.size, orientation, needed)
+    bands = region.bands(boxes, found) if boxes else []
+    shown = region.decoded(data, image.mode, bands) if bands else None
+    if shown is None:
+        return None
+    parts = []
+    for box in boxes or ():
+        place, band = next((place, band) for place, band in enumerate(bands) if band.top <= box.top < band.bottom)
+        left, top = box.left - band.left, box.top - band.top
+        parts.append((box, Image.fromarray(shown[place][top : top + box.height, left : left + box.width])))
+    return _sparse(image, image.size, orientation, parts)
+
+
+def _sparse(
+    image: Image.Image, size: tuple[int, int], orientation: int, shown: Sequence[tuple[Box, Image.Image]]
+) -> Pixels:
+    """An upright picture of that stored size with the colours of some parts of it, each with its box as stored."""
+    pixels = np.zeros(_upright_shape(size, orientation), np.uint8)  # whose pages exist once they are written to
+    stored = _as_stored(pixels, orientation)
+    paint = colour.painter(image)
+    for box, part in shown:
+        paint(part, stored[box.top : box.bottom, box.left : box.right])
     return pixels
+
+
+def _corners(box: Box) -> tuple[int, int, int, int]:
+    return box.left, box.top, box.right, box.bottom
+
+
+def _upright_shape(size: tuple[int, int], orientation: int) -> tuple[int, int, int]:
+    width, height = size
+    return (width, height, 3) if orientation >= 5 else (height, width, 3)
+
+
+def _stored_boxes(size: tuple[int, int], orientation: int, needed: Needed | None) -> list[Box] | None:
+    """The boxes that are needed of a picture of that stored size, as they are stored; None for all of it."""
+    height, width, _ = _upright_shape(size, orientation)
+    boxes = needed(width, height) if needed is not None else None
+    return None if boxes is None else [_stored_box(box, width, height, orientation) for box in boxes]
+
+
+def _stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """Where a box of an upright picture lies in a file of that Exif orientation: `_as_stored`, of a box."""
+    left, top, right, bottom = _corners(box)
+    if orientation in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    return Box(top, left, bottom, right) if orientation >= 5 else Box(left, top, right, bottom)
 
 
 def _as_stored(upright: Pixels, orientation: int) -> Pixels:

@@ -92,6 +92,17 @@ class View(pydantic.BaseModel):
         xs, ys = self._starts(width), self._starts(height)
         return tuple(Box(x, y, x + self.size, y + self.size) for y in ys for x in xs)
 
+    def needed(self, width: int, height: int) -> tuple[Box, ...] | None:
+        """What `crops` reads of a picture of that size: boxes inside it; None for all of it. Where faces are is not
+        known before they are looked for, which takes all of it too."""
+        if self.resized:
+            return None
+        # A box reaches beyond the picture only on an axis that is shorter than itself, and then shows all of that axis.
+        return tuple(
+            Box(max(0, box.left), max(0, box.top), min(width, box.right), min(height, box.bottom))
+            for box in self.boxes(width, height)
+        )
+
     def _starts(self, extent: int) -> list[int]:
         slack = extent - self.size
         count = 1 if self.layout == "centre" else min(self.across, max(1, round(extent / self.size)))

@@ -127,7 +127,7 @@ def write(
         BundleError: kind "invalid": the parts do not fit together, or the folder holds something else.
     """
     place = Path(folder).resolve()
-    if place.exists() and not _replaceable(place):
+    if place.exists() and not replaceable(place):
         raise BundleError(f"{place} exists and is not a bundle; choose another folder", kind="invalid")
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = _sibling(place)
@@ -185,6 +185,11 @@ def read(folder: str | os.PathLike[str]) -> Bundle:
                 kind="invalid",
             )
     return Bundle(place, card, judge, heads, seen)
+
+
+def replaceable(place: Path) -> bool:
+    """Whether `write` may take the place of what is there: a bundle, or an empty folder."""
+    return place.is_dir() and ((place / CARD).is_file() or not any(place.iterdir()))
 
 
 def amend(folder: str | os.PathLike[str], **changes: object) -> Bundle:
@@ -436,10 +441,6 @@ def _short(sha256: str) -> str:
 def _sibling(place: Path) -> Path:
     """A name beside `place` that nothing has."""
     return place.with_name(f".{place.name}.{secrets.token_hex(6)}.part")
-
-
-def _replaceable(place: Path) -> bool:
-    return place.is_dir() and ((place / CARD).is_file() or not any(place.iterdir()))
 
 
 def _move(fresh: Path, place: Path) -> None:

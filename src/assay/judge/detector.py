@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,11 @@ from assay.image.decode import DEFAULT, Limits, Source, decode, parts
 from assay.image.faces import Face
 from assay.image.mtcnn import look
 from assay.image.view import View
-from assay.judge import film, tracks
+from assay.judge import film, probe, tracks
 from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
-from assay.judge.engine import Device, Engine
+from assay.judge.engine import Device, Engine, on_gpu
+from assay.judge.engines import Runtime
 from assay.judge.film import Faces
 from assay.judge.heads import Head
 from assay.judge.prepared import Prepared as Prepared
@@ -64,9 +65,13 @@ class Detector:
             is one of faces. Clips and animations are judged by all.
         threads: cores for the networks; None for all physical ones that this process may use.
         device: "auto", "cpu" or "cuda".
+        engine: what runs the networks. "auto" takes what `assay.judge.probe` remembered for this bundle here, with its
+            threads and crops where `threads` does not say otherwise, and ONNX Runtime where it remembered nothing or
+            a GPU is taken.
 
     Raises:
         BundleError: kind "unknown": it has no such head or rule, or its streams cannot be left out.
+        AssayError, MissingExtra: as `assay.judge.engine.Engine` has them.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Detector:
         skip: bool = False,
         threads: int | None = None,
         device: Device = "auto",
+        engine: Runtime | Literal["auto"] = "auto",
     ) -> None:
         self._bundle = bundle
         self._rules = bundle.chosen(head, vote)
@@ -91,7 +97,14 @@ class Detector:
                 f"{self.card.name}: no stream of it can be left out; judge without skipping", kind="unknown"
             )
         trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
-        self._engines = {trunk: Engine(bundle.folder, trunk, threads, device) for trunk in trunks}
+        crops: int | None = None
+        if engine == "auto":
+            engine = "onnxruntime"
+            found = None if on_gpu(device) else probe.recall(bundle.card.sha256)
+            if found is not None:
+                engine, threads, crops = found.engine, threads or found.threads, found.crops
+        self._rough = engine == "openvino-bf16"
+        self._engines = {trunk: Engine(bundle.folder, trunk, threads, device, crops, engine) for trunk in trunks}
         self._runs: dict[tuple[str, View], list[StreamCard]] = {}
         for stream in self._streams:
             self._runs.setdefault((stream.trunk, stream.view), []).append(stream)
@@ -122,8 +135,9 @@ class Detector:
     @property
     def name(self) -> str:
         """The name on its card; NAME-KIND where another head than the default one judges, NAME-RULE where the streams
-        vote by another rule, and -skip behind it where streams may be left out."""
-        return "-".join(filter(None, (self.card.name, self._choice, "skip" if self._skip else "")))
+        vote by another rule, and -skip behind it where streams may be left out, -bf16 where networks multiply in
+        bfloat16."""
+        return "-".join(filter(None, (self.card.name, self._choice, *self._otherwise)))
 
     @property
     def version(self) -> str:
@@ -134,13 +148,19 @@ class Detector:
     def sha256(self) -> str:
         """The hash of its card, which holds the hashes of all its files.
 
-        Where another head or rule than the default one judges, or streams may be left out, it is a hash of that and its
-        name: scores of two heads or rules do not belong in one table, and are told apart by this.
+        Where another head or rule than the default one judges, or streams may be left out, or networks multiply in
+        bfloat16, it is a hash of that and its name: scores of two heads or rules do not belong in one table, and are
+        told apart by this.
         """
         # A rule that one stream decides goes by that stream's name, which may be that of a head.
         asked = self._choice if self._asked == "head" or not self._choice else f"vote {self._choice}"
-        told = " ".join(filter(None, (self.card.sha256, asked, "skip" if self._skip else "")))
+        told = " ".join(filter(None, (self.card.sha256, asked, *self._otherwise)))
         return self.card.sha256 if told == self.card.sha256 else hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def _otherwise(self) -> tuple[str, ...]:
+        """What moves scores beside the choice of a head or rule."""
+        return ("skip" if self._skip else "", "bf16" if self._rough else "")
 
     @property
     def threshold(self) -> float:
@@ -282,7 +302,7 @@ class Detector:
         name = name_of(source)
         seen: list[Watched] = []
         still: Prepared | None = None
-        with contextlib.closing(parts(source, limits, every=every)) as coming:
+        with contextlib.closing(parts(source, limits, every=every, needed=self._needed)) as coming:
             for part in coming:
                 if over is not None and over.is_set():
                     raise _Over
@@ -301,7 +321,17 @@ class Detector:
 
     def prepare(self, source: Source, limits: Limits = DEFAULT) -> Prepared:
         """Decode and cut one source, a clip's frames all at once. Raises InputError where it can't be decoded."""
-        return self.cut(decode(source, limits), name_of(source))
+        return self.cut(decode(source, limits, needed=self._needed), name_of(source))
+
+    def _needed(self, width: int, height: int) -> list[Box] | None:
+        """What the views look at in a picture of that size; None for all of it."""
+        boxes: list[Box] = []
+        for view in dict.fromkeys(view for _, view in self._runs):
+            mine = view.needed(width, height)
+            if mine is None:
+                return None
+            boxes += mine
+        return boxes
 
     def cut(self, picture: Picture, name: str, *, first: bool = False) -> Prepared:
         """The crops of a decoded picture; its pixels are not kept.

@@ -1,4 +1,4 @@
-"""Running a trunk: ONNX Runtime behind two calls, one to judge and one to explain."""
+"""Running a trunk: a runtime behind two calls, one to judge and one to explain."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import concurrent.futures
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from assay.errors import AssayError, BundleError
+from assay.errors import AssayError, BundleError, unknown
+from assay.judge.engines import RUNTIMES, Runtime, Session, onnxruntime, openvino
+from assay.judge.engines import Batch as Batch
 
-Batch = npt.NDArray[np.float32]
 Device = Literal["auto", "cpu", "cuda"]
 
 CROPS, CROPS_GPU = 16, 32
@@ -29,8 +29,8 @@ layer: on two cores, two runs of one thread each took 11 % less processor time t
 
 
 def runtime() -> str:
-    """Name and version of what runs the graphs, for a card."""
-    return f"onnxruntime {onnxruntime.__version__}"
+    """Name and version of what runs the graphs unless asked otherwise, for a card."""
+    return onnxruntime.version()
 
 
 def length_of(graph: Path) -> int | None:
@@ -39,15 +39,8 @@ def length_of(graph: Path) -> int | None:
     Raises:
         BundleError: it is no graph that can be run.
     """
-    options = onnxruntime.SessionOptions()
-    # Nothing will be run: as it is on disk, the graph is known in milliseconds, and no weights are read.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        shapes = {output.name: output.shape for output in session.get_outputs()}
+        shapes = onnxruntime.outputs_of(graph)
     except Exception as error:  # ONNX Runtime's errors share no root
         raise BundleError(f"{graph.name} can't be run: {error}", kind="invalid") from error
     length = (shapes.get("embedding") or [None])[-1]
@@ -58,15 +51,18 @@ class Engine:
     """One trunk of a bundle. Sessions are made on first use; calls from several threads are safe.
 
     Args:
-        folder: a bundle's folder whose hashes have been checked (see `bundle.read`). ONNX Runtime itself refuses
+        folder: a bundle's folder whose hashes have been checked (see `bundle.read`). The runtimes themselves refuse
             weights that lie outside it.
         stem: the trunk.
         threads: cores for one batch; None for all physical ones that this process may use.
         device: "auto" takes a CUDA GPU where this ONNX Runtime has one.
         crops: most crops in work at a time; None for `CROPS`, or `CROPS_GPU` on a GPU.
+        engine: the runtime. OpenVINO runs on the CPU alone, also where "auto" would have found a GPU.
 
     Raises:
-        AssayError: kind "device": "cuda" was asked for and is not there.
+        AssayError: kind "device": "cuda" was asked for and is not there, or not with this runtime; or bfloat16, which
+            the processor has no arithmetic for.
+        MissingExtra: OpenVINO is not installed.
     """
 
     def __init__(
@@ -76,17 +72,17 @@ class Engine:
         threads: int | None = None,
         device: Device = "auto",
         crops: int | None = None,
+        engine: Runtime = "onnxruntime",
     ) -> None:
+        self.runtime = _checked(engine, device)
         self._graphs = {kind: Path(folder) / f"{stem}.{kind}.onnx" for kind in ("judge", "explain")}
-        self._providers = _providers(device)
-        cores = threads or _cores()
+        self._providers = onnxruntime.providers("cpu" if _of_openvino(engine) else device)
+        self._cores = threads or cores()
         on_cpu = len(self._providers) == 1
         self.crops = crops or (CROPS if on_cpu else CROPS_GPU)
-        self._lanes = min(LANES, cores, self.crops) if on_cpu else 1
-        # The threads that call share a session's own, and work with them.
-        self._threads = cores - self._lanes + 1
+        self._lanes = min(LANES, self._cores, self.crops) if on_cpu else 1
         self._pool = concurrent.futures.ThreadPoolExecutor(self._lanes, thread_name_prefix="assay-run")
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, Session] = {}
         self._making = threading.Lock()
 
     def run(self, batch: Batch) -> npt.NDArray[np.float32]:
@@ -112,10 +108,11 @@ class Engine:
                 f"this detector has no {self._graphs['explain'].name}, so it can't show where it looked", kind="missing"
             )
         session = self._session("explain")
-        names = [output.name for output in session.get_outputs()]
-        return self._outputs("explain", session, names, batch)
+        return self._outputs("explain", session, session.outputs, batch)
 
-    def _outputs(self, kind: str, session: Any, names: list[str], batch: Batch) -> dict[str, npt.NDArray[np.float32]]:
+    def _outputs(
+        self, kind: str, session: Session, names: Sequence[str], batch: Batch
+    ) -> dict[str, npt.NDArray[np.float32]]:
         call = functools.partial(self._call, kind, session, names)
         parts = self._parts(batch)
         done = list(map(call, parts) if min(self._lanes, len(parts)) == 1 else self._pool.map(call, parts))
@@ -125,67 +122,73 @@ class Engine:
         size = min(-(-len(batch) // self._lanes), self.crops // self._lanes)
         return [batch[start : start + size] for start in range(0, len(batch), size)]
 
-    def _session(self, kind: str) -> Any:
+    def _session(self, kind: str) -> Session:
         with self._making:
             if kind not in self._sessions:
                 self._sessions[kind] = self._guarded(kind, lambda: self._load(self._graphs[kind]))
             return self._sessions[kind]
 
-    def _load(self, graph: Path) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        # Idle threads that spin take the cores that decode the next pictures.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Batches differ in size; a plan of memory for each of them would be kept for nothing.
-        options.enable_mem_pattern = False
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(str(graph), options, providers=self._providers)
-        inputs = [value.name for value in session.get_inputs()]
-        outputs = [value.name for value in session.get_outputs()]
-        if inputs != ["views"] or "embedding" not in outputs:
-            raise ValueError(f"it takes {inputs} and gives {outputs}, not views and an embedding")
+    def _load(self, graph: Path) -> Session:
+        session: Session
+        if _of_openvino(self.runtime):
+            session = openvino.Loaded(graph, cores=self._cores, lanes=self._lanes, bf16=self.runtime == "openvino-bf16")
+        else:
+            # The threads that call share a session's own, and work with them.
+            threads = self._cores - self._lanes + 1
+            session = onnxruntime.Loaded(graph, threads=threads, providers=self._providers)
+        if session.inputs != ("views",) or "embedding" not in session.outputs:
+            found = f"{list(session.inputs)} and gives {list(session.outputs)}"
+            raise ValueError(f"it takes {found}, not views and an embedding")
         return session
 
-    def _call(self, kind: str, session: Any, names: list[str], part: Batch) -> list[npt.NDArray[np.float32]]:
+    def _call(self, kind: str, session: Session, names: Sequence[str], part: Batch) -> list[npt.NDArray[np.float32]]:
         outputs: list[npt.NDArray[np.float32]] = self._guarded(kind, lambda: session.run(names, {"views": part}))
         return outputs
 
     def _guarded(self, kind: str, work: Callable[[], Any]) -> Any:
-        """ONNX Runtime's errors share no root but Exception."""
+        """The runtimes' errors share no root but Exception."""
         try:
             return work()
         except Exception as error:
             raise BundleError(f"{self._graphs[kind].name} can't be run: {error}", kind="invalid") from error
 
 
-def _cores() -> int:
+def cores() -> int:
     """Physical cores that this process may use: two threads of one core share its arithmetic."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     mine = os.sched_getaffinity(0)
-    cores = set()
+    found = set()
     for number in mine:
         try:
             siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text()
         except OSError:
             siblings = str(number)
-        cores.add(siblings)
-    return len(cores)
+        found.add(siblings)
+    return len(found)
 
 
-def _providers(device: Device) -> list[Any]:
-    cpu = "CPUExecutionProvider"
-    if device not in ("auto", "cpu", "cuda"):
-        raise AssayError(f"no device called {device!r}; known: auto, cpu, cuda", kind="device")
-    found = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device == "cuda" and not found:
-        raise AssayError(
-            "this ONNX Runtime can't use a GPU: install onnxruntime-gpu in place of onnxruntime, or take device cpu",
-            kind="device",
-        )
-    if device == "cpu" or not found:
-        return [cpu]
-    # TF32 would move scores by more than the parity that bundles are held to.
-    return [("CUDAExecutionProvider", {"use_tf32": "0"}), cpu]
+def on_gpu(device: Device) -> bool:
+    """Whether ONNX Runtime would take a GPU for this device. Raises AssayError as `Engine` does."""
+    return len(onnxruntime.providers(device)) > 1
+
+
+def runtimes() -> tuple[Runtime, ...]:
+    """Those that can be asked for here."""
+    if not openvino.installed():
+        return ("onnxruntime",)
+    return RUNTIMES if openvino.has_bf16() else RUNTIMES[:2]
+
+
+def _checked(engine: Runtime, device: Device) -> Runtime:
+    if engine not in RUNTIMES:
+        raise AssayError(unknown("engine", engine, ("auto", *RUNTIMES)), kind="device")
+    if _of_openvino(engine):
+        if device == "cuda":
+            raise AssayError(f"{engine} runs on the CPU; take engine onnxruntime with device cuda", kind="device")
+        openvino.check(bf16=engine == "openvino-bf16")
+    return engine
+
+
+def _of_openvino(engine: Runtime) -> bool:
+    return engine != "onnxruntime"

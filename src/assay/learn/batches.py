@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from assay.data.stream import WHOLE, Share
 from assay.data.table import Table, distinct
-from assay.errors import ManifestError
+from assay.errors import ManifestError, RecipeError
 from assay.image.eyes import mask
 from assay.image.view import View
 from assay.learn.recipe import Descent
@@ -153,8 +154,28 @@ class Balanced:
         return rows, chances / sums[kind] * len(rows) / len(sums)
 
 
+def own(stage: Descent, share: Share) -> npt.NDArray[np.int64]:
+    """The places in a batch of a rank's pairs: of each part that goes through the network, every so many-th.
+
+    Raises:
+        RecipeError: a part has fewer pairs than there are ranks.
+    """
+    part = stage.pairs // stage.accumulate
+    if part < share.count:
+        raise RecipeError(
+            f"{part} pairs go through the network at a time, and {share.count} devices cannot share them; set "
+            "descend.pairs higher or descend.accumulate lower, or give fewer --devices"
+        )
+    places = np.arange(stage.pairs)
+    mine: npt.NDArray[np.int64] = places[places % part % share.count == share.number]
+    return mine
+
+
 class Batches(Dataset[Batch]):
-    """Item i is the batch of step i.
+    """Item i is the batch of step i, or a rank's share of it.
+
+    What is drawn of a picture follows from seed, step and its place in the batch, so that ranks, however many, see
+    together what one would.
 
     Args:
         store: tiles of `samples`; where the stage has lessons that mask eyes, with the places of eyes.
@@ -168,6 +189,7 @@ class Batches(Dataset[Batch]):
     def __init__(self, store: TileStore, samples: Sequence[Sample], stage: Descent, view: View, seed: int) -> None:
         self.store, self.stage, self.view, self.seed = store, stage, view, seed
         self.total = stage.steps * stage.epochs
+        self.share = WHOLE
         self.balanced = Balanced(samples, stage.source_power, stage.secondary_weight)
         self.with_eyes = self.balanced
         if stage.masks:
@@ -184,17 +206,32 @@ class Batches(Dataset[Batch]):
         other.total = total
         return other
 
+    def of(self, share: Share) -> Batches:
+        """A rank's share of each.
+
+        Raises:
+            RecipeError: as `own`.
+        """
+        own(self.stage, share)
+        other = copy.copy(self)
+        other.share = share
+        return other
+
     def masked(self, step: int) -> bool:
         """Whether the eyes are masked in the batch of a step."""
         lesson, _, _ = self.stage.lesson(step, self.total)
         return lesson.eyes == "masked"
 
     def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.seed, step])
         masked = self.masked(step)
-        rows = (self.with_eyes if masked else self.balanced).draw(self.stage.pairs, rng, self.stage.sampling)
+        drawn_from, chance = self.with_eyes if masked else self.balanced, np.random.default_rng([self.seed, step])
+        rows = drawn_from.draw(self.stage.pairs, chance, self.stage.sampling)
+        pairs = own(self.stage, self.share)
+        places = np.concatenate([pairs, self.stage.pairs + pairs])
         views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage)}
-        for row in rows:
+        for place, row in zip(places.tolist(), (rows := rows[places]), strict=True):
+            # From 1: NumPy takes a seed that ends in 0 for the one without it.
+            rng = np.random.default_rng([self.seed, step, 1 + place])
             which = int(rng.integers(self.store.count(int(row))))
             tile = self.store.tile(int(row), which)
             if masked:

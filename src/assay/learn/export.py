@@ -8,29 +8,24 @@ both store is what is measured: a precision below fp32 is applied to the weights
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from assay.learn.graph import INLINE as INLINE
+from assay.learn.graph import Precision as Precision
+from assay.learn.graph import files, narrow
 from assay.learn.nn.backbones import Trunk
 
-Precision = Literal["fp32", "fp16", "int8"]
-"""How weights are stored. fp16 halves the file and int8 quarters it; arithmetic is float32 either way."""
-
 OPSET = 20
-
-INLINE = 1024
-"""Tensors of fewer bytes stay in the graph, where shape arithmetic needs them."""
 
 
 class Explained(nn.Module):
@@ -65,19 +60,8 @@ def export(trunk: Trunk, size: int, stem: str, precision: Precision = "fp16") ->
         size: side of the views in pixels; batches may have any length.
     """
     model = _traced(trunk, size)
-    if precision != "fp32":
-        _narrow(model, _half if precision == "fp16" else _byte)
-    weights = _externalise(model, f"{stem}.weights")
-    explaining = model.SerializeToString()
-    embedding = [output for output in model.graph.output if output.name == "embedding"]
-    del model.graph.output[:]
-    model.graph.output.extend(embedding)
-    _prune(model)
-    return {
-        f"{stem}.judge.onnx": model.SerializeToString(),
-        f"{stem}.explain.onnx": explaining,
-        f"{stem}.weights": weights,
-    }
+    narrow(model, precision)
+    return files(model, stem)
 
 
 def parity(
@@ -158,97 +142,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-Array = npt.NDArray[Any]
-
-
-def _narrow(model: onnx.ModelProto, narrower: Callable[[Array], tuple[Array, Array | None] | None]) -> None:
-    """Store large float32 weights in fewer bytes, widened again by nodes that the runtime folds away when it loads.
-
-    Args:
-        narrower: values to fewer bytes, and what these are to be multiplied with; None leaves them as they are.
-    """
-    wider, scales = [], []
-    for initializer in model.graph.initializer:
-        if initializer.data_type != TensorProto.FLOAT or _bytes(initializer) < INLINE:
-            continue
-        name = initializer.name
-        found = narrower(numpy_helper.to_array(initializer))
-        if found is None:
-            continue
-        values, scale = found
-        initializer.CopyFrom(numpy_helper.from_array(values, f"{name}.narrow"))
-        wide = name if scale is None else f"{name}.wide"
-        wider.append(helper.make_node("Cast", [f"{name}.narrow"], [wide], name=f"{name}.widen", to=TensorProto.FLOAT))
-        if scale is not None:
-            scales.append(numpy_helper.from_array(scale, f"{name}.scale"))
-            wider.append(helper.make_node("Mul", [wide, f"{name}.scale"], [name], name=f"{name}.rescale"))
-    model.graph.initializer.extend(scales)
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend(wider + nodes)
-
-
-def _half(values: Array) -> tuple[Array, Array | None] | None:
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    return (half, None) if np.isfinite(half).all() else None
-
-
-def _byte(values: Array) -> tuple[Array, Array | None] | None:
-    """Whole numbers from -127 to 127 with a scale for each row or column, whichever loses less; vectors as float16."""
-    if values.ndim < 2:
-        return _half(values)
-    best: tuple[float, Array, Array] | None = None
-    for axis in range(2 if values.ndim == 2 else 1):
-        others = tuple(other for other in range(values.ndim) if other != axis)
-        largest = np.abs(values).max(axis=others, keepdims=True)
-        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-        whole = np.round(values / scale).astype(np.int8)
-        lost = float(np.square(values - whole * scale).sum())
-        if best is None or lost < best[0]:
-            best = lost, whole, scale
-    assert best is not None
-    return best[1], best[2]
-
-
-def _externalise(model: onnx.ModelProto, file: str) -> bytes:
-    """Move large weights into one blob that graphs point into; returns it."""
-    # Its content is handed over without a copy: the largest networks fit into memory once, hardly twice.
-    blob = io.BytesIO()
-    for initializer in model.graph.initializer:
-        if _bytes(initializer) < INLINE:
-            continue
-        raw = np.ascontiguousarray(numpy_helper.to_array(initializer)).tobytes()
-        # Aligned as memory maps like it.
-        blob.write(b"\0" * (-blob.tell() % 64))
-        place = {"location": file, "offset": str(blob.tell()), "length": str(len(raw))}
-        blob.write(raw)
-        for field in ("raw_data", "float_data", "int64_data", "int32_data", "double_data"):
-            initializer.ClearField(field)
-        initializer.data_location = TensorProto.EXTERNAL
-        del initializer.external_data[:]
-        for key, value in place.items():
-            entry = initializer.external_data.add()
-            entry.key, entry.value = key, value
-    return blob.getvalue()
-
-
-def _prune(model: onnx.ModelProto) -> None:
-    """Drop nodes and weights that no output needs."""
-    needed = {output.name for output in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
-    weights = [initializer for initializer in model.graph.initializer if initializer.name in needed]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(weights)
-
-
-def _bytes(initializer: onnx.TensorProto) -> int:
-    return int(np.prod(initializer.dims)) * helper.tensor_dtype_to_np_dtype(initializer.data_type).itemsize

@@ -14,12 +14,12 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from assay.data.index import Index
-from assay.data.stream import Share, length, stream
+from assay.data.stream import WHOLE, Share, length, stream
 from assay.data.table import Table
 from assay.errors import InputError, ManifestError, RecipeError
 from assay.image.decode import decode
 from assay.image.view import View
-from assay.learn.batches import Batch, as_is, one_thread, stacked, told
+from assay.learn.batches import Batch, as_is, one_thread, own, stacked, told
 from assay.learn.recipe import Descent
 from assay.learn.views import draw, names
 from assay.types import Label, Pixels, Sample
@@ -31,15 +31,16 @@ SPLIT = "train"
 class Flow:
     """Batches of the training rows of a data set.
 
-    The batches of a run follow from seed, rank and the number of loader processes: a resumed run with as many of them
-    goes on with the pictures that an unbroken one would have come to.
+    The batches of a run follow from seed, rank and the numbers of ranks and of loader processes: a resumed run with as
+    many of them goes on with the pictures that an unbroken one would have come to.
 
     Args:
         data: shards, local or at an address; or a manifest's rows.
-        stage: how views are cut; its `pairs` reals and as many fakes make a batch.
+        stage: how views are cut; its `pairs` reals and as many fakes make a batch, of which each rank has its share
+            (`assay.learn.batches.own`).
         view: the stream's.
         seed: of the run.
-        rank, world: which of several trainings that share the data this is, and how many they are.
+        share: which of several ranks that train together this is.
 
     Raises:
         RecipeError: the stage weighs sources (pictures that come exactly once cannot be drawn more often) or draws
@@ -51,8 +52,7 @@ class Flow:
     stage: Descent
     view: View
     seed: int
-    rank: int = 0
-    world: int = 1
+    share: Share = WHOLE
 
     def __post_init__(self) -> None:
         if self.view.layout == "faces" or self.stage.masks:
@@ -68,6 +68,15 @@ class Flow:
     def over(self, total: int) -> Flow:
         """The same for a run of so many steps: there is no curriculum that could depend on it."""
         return self
+
+    def of(self, share: Share) -> Flow:
+        """A rank's share.
+
+        Raises:
+            RecipeError: as `assay.learn.batches.own`.
+        """
+        own(self.stage, share)
+        return dataclasses.replace(self, share=share)
 
     def stream(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The batches of steps first … last-1, in order, made ahead by `workers` processes (0: in this one).
@@ -91,14 +100,15 @@ class Flow:
     def lane(self, number: int, count: int, first: int, last: int) -> Iterator[Batch]:
         """The batches of every `count`-th step from first … last-1: those that leave `number` when divided by it."""
         before = len(range(number, first, count))
-        share = Share(self.rank * count + number, self.world * count)
-        classes = [self._endless(label, share, before * self.stage.pairs) for label in (Label.REAL, Label.FAKE)]
+        share = Share(self.share.number * count + number, self.share.count * count)
+        pairs = len(own(self.stage, self.share))
+        classes = [self._endless(label, share, before * pairs) for label in (Label.REAL, Label.FAKE)]
         for step in range(first + (number - first) % count, last, count):
-            rng = np.random.default_rng([self.seed, self.rank, step])
+            rng = np.random.default_rng([self.seed, self.share.number, step])
             views: dict[str, list[Pixels]] = {name: [] for name in names(self.stage)}
             drawn: list[Sample] = []
             for samples in classes:
-                for sample, data in itertools.islice(samples, self.stage.pairs):
+                for sample, data in itertools.islice(samples, pairs):
                     drawn.append(sample)
                     pixels = self._pixels(sample, data, rng)
                     for name, shown in draw(pixels, self.stage, self.view.size, rng, whole=self.view.resized).items():
@@ -111,7 +121,8 @@ class Flow:
             count = length(self.data, split=SPLIT, label=label, epoch=epoch, seed=self.seed, share=share)
             if not count:
                 raise ManifestError(
-                    f"{share.count} loader processes share fewer {label.name.lower()} pictures; give fewer --workers"
+                    f"{share.count} loader processes share fewer {label.name.lower()} pictures; give fewer --workers "
+                    "or --devices"
                 )
             if skip >= count:
                 skip -= count

@@ -11,7 +11,7 @@
     join      streams over one frozen network get one graph
     write     the bundle, with what it saw
 
-Test rows are never opened.
+Test rows are never opened. Of several ranks, rank 0 does all of this; the others take part in the descents.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, HeadKind, Judge
 from assay.judge.seen import Seen
 from assay.judge.skip import Skip, choose
-from assay.learn import checks, separation, tiles
+from assay.learn import checks, ranks, separation, tiles
 from assay.learn.batches import TEACHER
 from assay.learn.calibrate import BEST, METHODS, calibrate, raw_scores
 from assay.learn.checks import Check, Evidence
-from assay.learn.descend import CHECKPOINT_SECONDS, PROBE_ROWS, Data, Machine, Training, descend
+from assay.learn.descend import CHECKPOINT_SECONDS, PROBE_ROWS, Data, Machine, Training, descend, follow
 from assay.learn.embed import Kept, embed
 from assay.learn.export import Precision, export, parity
 from assay.learn.fit import fit
@@ -157,6 +157,9 @@ def train(
     resume: bool = True,
     workers: int = 2,
     device: str = "auto",
+    shard: bool = False,
+    recompute: bool = False,
+    compiled: bool = False,
     seed: int = 0,
     precision: Precision = "fp16",
     cache: Path | None = None,
@@ -164,6 +167,9 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Path:
     """Train a recipe and write its bundle to `out/bundle`.
+
+    Where the environment speaks of several ranks (`torchrun`, `assay.learn.launch`) each calls this. What the others
+    than rank 0 give but for device, workers and the like is not looked at.
 
     Args:
         data: rows with split "train" and "tune", labelled, both classes in each, or shards of such rows; rows of other
@@ -180,8 +186,9 @@ def train(
             need none.
         resume: go on from the last checkpoint in `out` where there is one, also to fit other heads on networks that are
             trained already; else what an earlier run left is removed.
-        workers: loader processes.
+        workers: loader processes, of each rank.
         device: "auto", "cpu" or "cuda".
+        shard, recompute, compiled: as `assay.learn.descend.Machine`.
         precision: how the bundle stores weights.
         cache: where decoded tiles (and copies of shards at an address) are kept; runs on the same rows share them.
             `out/tiles` where none is given.
@@ -194,8 +201,43 @@ def train(
     Raises:
         ManifestError: rows are missing, unlabelled or cannot be decoded.
         RecipeError: the recipe does not hold, or `out` holds another run.
+        RankLost: another rank has ended.
     """
-    console = console or Console(stderr=True)
+    folder = out / bundle.MADE
+    with ranks.joined(Machine.here(device).device) as found:
+        machine = Machine.here(device, workers, ranks=found, shard=shard, recompute=recompute, compiled=compiled)
+        if not found.lead:
+            follow(machine)
+            return folder
+        _made(
+            recipe,
+            data,
+            Settings(out, machine, seed, minutes, resume, precision, cache or out / "tiles", checkpoint_seconds),
+            secondary=secondary,
+            teacher=teacher,
+            left_out=left_out,
+            name=name,
+            version=version,
+            console=console or Console(stderr=True),
+        )
+        found.tell(None)
+    return folder
+
+
+def _made(
+    recipe: Recipe,
+    data: Iterable[Sample] | Index,
+    settings: Settings,
+    *,
+    secondary: Iterable[Sample] | None,
+    teacher: Detector | None,
+    left_out: LeftOut | None,
+    name: str,
+    version: str,
+    console: Console,
+) -> None:
+    """See `train`."""
+    out, seed, workers = settings.out, settings.seed, settings.machine.workers
     # Looked at before any work, so that a recipe that cannot end does not begin.
     shown = {stream.name: recipe.shown(stream.name) for stream in recipe.streams}
     trained = sum(not recipe.frozen(stream.name) for stream in recipe.streams)
@@ -205,16 +247,8 @@ def train(
     if taken := sorted(set(names) & {*METHODS, BEST}):
         raise RecipeError(f"a rule of the vote has the name of a stream: {', '.join(taken)}; rename the stream")
     calibration = recipe.calibrate()
-    settings = Settings(
-        out,
-        Machine.here(device, workers),
-        seed,
-        None if minutes is None else minutes / max(1, trained),
-        resume,
-        precision,
-        cache or out / "tiles",
-        checkpoint_seconds,
-    )
+    if settings.minutes is not None:
+        settings = dataclasses.replace(settings, minutes=settings.minutes / max(1, trained))
     source = data if isinstance(data, Index) else Table.of(data)
     rows = learning_rows(rows_of(source) if isinstance(source, Index) else source)
     far = isinstance(source, Index) and remote.is_address(source.source)
@@ -238,7 +272,7 @@ def train(
     if recipe.imbalance is not None:
         rows = imbalanced(rows, recipe.imbalance)
     _check_taught(recipe, rows["train"])
-    if claim(out, Run.of(recipe, rows, seed), resume=resume):
+    if claim(out, Run.of(recipe, rows, seed), resume=settings.resume):
         console.print("the networks are trained already; heads are fitted anew", highlight=False)
     if recipe.derive:
         rows = derived(rows, recipe.derive, settings.cache, seed=seed, workers=workers)
@@ -311,7 +345,7 @@ def train(
         limits=tuple(limit for part in learned for limit in part.limits),
         notes=" ".join(filter(None, [_of_heads(recipe), *_of_precision(recipe, learned)])),
         engine=runtime(),
-        precision=precision if any("precision" not in part.training for part in learned) else "fp32",
+        precision=settings.precision if any("precision" not in part.training for part in learned) else "fp32",
         training=_training(asked, learned, settings, before)
         | ({} if met is None else {"calibrated": dict(met.told)})
         | ({} if teacher is None else {"teacher": _signature(teacher)}),
@@ -326,7 +360,6 @@ def train(
         seen=_seen(learned) if teacher is None else _seen(learned).joined(teacher.seen),
     )
     console.print(f"wrote {folder}", highlight=False)
-    return folder
 
 
 def _check_taught(recipe: Recipe, train: Table) -> None:
@@ -644,7 +677,8 @@ def _training(
         "seed": settings.seed,
         **({"pretrained": dict(pretrained)} if pretrained else {}),
         "streams": {stream.name: part.training for stream, part in zip(recipe.streams, learned, strict=True)},
-        "machine": f"{machine.device}, {'bfloat16' if machine.bf16 else 'float32'} forward, {platform.machine()}",
+        "machine": f"{machine.device}, {'bfloat16' if machine.bf16 else 'float32'} forward, {platform.machine()}"
+        + (f", {machine.ranks.count} devices" if machine.ranks.count > 1 else ""),
         "torch": importlib.metadata.version("torch"),
     }
 

@@ -112,7 +112,7 @@ class Service:
             if read.card.name in self.bundles:
                 raise BundleError(f"two detectors are called {read.card.name!r}; serve one of them", kind="invalid")
             self.bundles[read.card.name] = read
-            detectors.append(Detector(read, threads=settings.threads, device=settings.device))
+            detectors.append(Detector(read, threads=settings.threads, device=settings.device, engine=settings.engine))
         self.spool = Spool(settings.data / "spool", most=max(settings.videos, settings.pictures))
         self._held.enter_context(lock.held(self.spool.folder))
         self.store = self._held.enter_context(Store(settings.data / "jobs.sqlite", self.spool))

@@ -6,9 +6,11 @@ import dataclasses
 import ipaddress
 import math
 from pathlib import Path
+from typing import Literal
 
 from assay.image.decode import Limits
 from assay.judge.engine import Device
+from assay.judge.engines import Runtime
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Settings:
             ships.
         threads: cores for the networks; None for all physical ones.
         device: "auto", "cpu" or "cuda".
+        engine: what runs the networks, as `assay.load` takes it.
         trusted: certificates in PEM whose signatures are called valid (`assay.image.provenance`).
         keys: file of hashed API keys (`assay.serve.guard`); None: whoever reaches the server may use it.
 
@@ -83,6 +86,7 @@ class Settings:
     detectors: tuple[str, ...] = ()
     threads: int | None = None
     device: Device = "auto"
+    engine: Runtime | Literal["auto"] = "auto"
     trusted: str = ""
     keys: Path | None = None
 

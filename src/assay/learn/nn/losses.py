@@ -22,10 +22,15 @@ def info_nce(anchor: Tensor, positive: Tensor, negatives: Tensor, temperature: f
 
     All rows are L2-normalised here (CoDE: cosine similarity, no projection head).
     """
-    anchor, positive, negatives = (functional.normalize(x.float(), dim=-1) for x in (anchor, positive, negatives))
+    anchor, positive, negatives = (functional.normalize(_full(x), dim=-1) for x in (anchor, positive, negatives))
     pulled = (anchor * positive).sum(dim=-1, keepdim=True)
     logits = torch.cat([pulled, anchor @ negatives.T], dim=1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def _full(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def code_loss(
@@ -57,7 +62,7 @@ def code_loss(
         A scalar.
     """
     classes = {"real": (reals, fakes, 0), "fake": (fakes, reals, 1)}
-    total = torch.zeros((), device=reals["clean"].device)
+    total = torch.zeros((), dtype=_full(reals["clean"]).dtype, device=reals["clean"].device)
     for half in halves:
         own, other, place = classes[half]
         positive = own["transformed"] if shuffle is None else own["transformed"][shuffle[place]]

@@ -34,7 +34,8 @@ def sup_con(
     Returns:
         A scalar; 0 where no row has a positive.
     """
-    z = functional.normalize(projections.float(), dim=-1)
+    # In float32 at least.
+    z = functional.normalize(projections.to(torch.promote_types(projections.dtype, torch.float32)), dim=-1)
     logits = z @ z.T / temperature
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     positives = (labels[:, None] == labels) & ~itself

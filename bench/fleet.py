@@ -58,7 +58,7 @@ from assay.cluster.work import CAREFUL
 from assay.judge.scan import Summary, scan
 from assay.measure.block import line
 from assay.types import Verdict
-from speed import made_up
+from speed import made_up, photographs
 
 DAY = 86_400.0
 
@@ -82,8 +82,6 @@ to start than kills are apart, and the scan would never end."""
 
 WORKERS, KILLS = (2, 16, 128, 1024), (0.0, 1.0, 10.0)
 """What a million inputs are simulated with: workers, and kills of each a day."""
-
-SAMPLES = Path(__file__).parent.parent / "samples" / "real"
 
 _STRETCH = 2
 """Neighbours in the sample of service times that are drawn together, as what slows one slows the next."""
@@ -129,15 +127,13 @@ def pictures(folder: Path, megapixels: float, count: int, seed: int = 0) -> list
     """`count` different JPEG files of 4 : 3, quality 85 to 95: pieces of photographs, enlarged, with a sensor's grain,
     without which large ones would be smaller files than a camera's."""
     draw = np.random.default_rng(seed)
-    photographs = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
-    if not photographs:
-        raise SystemExit(f"no pictures in {SAMPLES}; run from a checkout that has its samples")
+    found = photographs()
     folder.mkdir(parents=True)
     width = round(math.sqrt(megapixels * 1e6 * 4 / 3))
     height = width * 3 // 4
     files = []
     for number in range(count):
-        photograph = photographs[number % len(photographs)]
+        photograph = found[number % len(found)]
         high = draw.uniform(0.5, 0.74) * photograph.height
         wide = min(high * 4 / 3, photograph.width)
         left, top = draw.uniform(0, photograph.width - wide), draw.uniform(0, photograph.height - high)

@@ -36,7 +36,7 @@ from rich.table import Table
 
 import assay
 from assay.errors import AssayError
-from speed import SAMPLES, Measured, machine, spread
+from speed import Measured, machine, photographs, spread
 
 FILES = (100, 1_000, 10_000)
 FULL = 100_000
@@ -104,10 +104,10 @@ def scanned(folder: Path, count: int, detector: str, engine: str) -> tuple[float
 def small(folder: Path, count: int, seed: int = 0) -> None:
     """Different pictures of SMALL x SMALL px: pieces of photographs, PNG."""
     draw = np.random.default_rng(seed)
-    photographs = _photographs()
+    found = photographs()
     folder.mkdir()
     for number in range(count):
-        photograph = photographs[number % len(photographs)]
+        photograph = found[number % len(found)]
         left, top = (int(draw.integers(extent - SMALL + 1)) for extent in photograph.size)
         photograph.crop((left, top, left + SMALL, top + SMALL)).save(folder / f"{number:03}.png")
 
@@ -120,7 +120,7 @@ def large(file: Path, megapixels: float, format: str, seed: int = 0) -> float:
     draw = np.random.default_rng(seed)
     unit = (megapixels * 1e6 / 6) ** 0.5
     width, height = int(3 * unit), int(2 * unit)
-    pixels = np.asarray(_photographs()[seed].resize((width, height), Image.Resampling.BICUBIC)).copy()
+    pixels = np.asarray(photographs()[seed].resize((width, height), Image.Resampling.BICUBIC)).copy()
     noise = draw.integers(-2, 3, (_TILE, _TILE, 3), np.int16)
     for top in range(0, height, _TILE):
         for left in range(0, width, _TILE):
@@ -236,13 +236,6 @@ def by_pixels(sizes: dict[float, int], scratch: Path, repeat: int, scan: Any, no
 
 def _over(some: Sequence[float], others: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(some, others, strict=True)]
-
-
-def _photographs() -> list[Image.Image]:
-    found = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
-    if not found:
-        raise SystemExit(f"no pictures in {SAMPLES}; run from a checkout that has its samples")
-    return found
 
 
 def show(found: Measured, console: Console) -> None:

@@ -61,7 +61,7 @@ import assay
 from assay.errors import AssayError
 from assay.judge import bundle, probe
 from assay.judge.engine import runtimes
-from assay.judge.engines import RUNTIMES, Runtime
+from assay.judge.engines import RUNTIMES, Choice
 from assay.judge.prepared import Prepared
 from assay.judge.scan import expand, scan
 from assay.judge.sink import Results
@@ -103,15 +103,21 @@ Made = TypeVar("Made")
 # ── what is measured on ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def photographs() -> list[Image.Image]:
+    """Those of the repository, in RGB."""
+    found = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
+    if not found:
+        raise SystemExit(f"no pictures in {SAMPLES}; run from a checkout that has its samples")
+    return found
+
+
 def pictures(folder: Path, count: int, seed: int = 0) -> None:
     """`count` different JPEG files of SIDE x SIDE px: turned and enlarged pieces of photographs, quality 75 to 95."""
     draw = np.random.default_rng(seed)
-    photographs = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
-    if not photographs:
-        raise SystemExit(f"no pictures in {SAMPLES}; run from a checkout that has its samples")
+    found = photographs()
     folder.mkdir(parents=True)
     for number in range(count):
-        photograph = photographs[number % len(photographs)]
+        photograph = found[number % len(found)]
         side = min(photograph.size)
         piece = draw.uniform(0.6, 1.0) * side
         left, top = (draw.uniform(0, extent - piece) for extent in photograph.size)
@@ -201,7 +207,7 @@ def made_up(folder: Path, network: Literal["trace", "vit"] = "trace") -> Path:
     return folder
 
 
-def ready(name: str, engine: Runtime | Literal["auto"], note: Callable[[str], None]) -> tuple[assay.Detector, Measured]:
+def ready(name: str, engine: Choice, note: Callable[[str], None]) -> tuple[assay.Detector, Measured]:
     """A detector, and what runs it; "auto" measures that first, as `assay detectors --probe` does."""
     if engine != "auto":
         return assay.load(name, engine=engine), {"runtime": engine}
@@ -634,7 +640,7 @@ def memory(detector: str, folder: Path, count: int, engine: str) -> Measured:
     }
 
 
-def watch(detector: str, folder: Path, engine: Runtime | Literal["auto"]) -> Measured:
+def watch(detector: str, folder: Path, engine: Choice) -> Measured:
     """Scan a folder as the command does and look at this process's memory on the way."""
     files: list[int] = []
     mib: list[float] = []

@@ -46,7 +46,7 @@ from assay.judge.detector import Detector
 from assay.judge.engine import Engine
 from assay.judge.seen import Seen
 from assay.judge.sink import Results
-from speed import SAMPLES, Measured, machine, made_up, spread
+from speed import Measured, machine, made_up, photographs, spread
 
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 90},
@@ -87,16 +87,14 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
 def picture(megapixels: float, seed: int = 0) -> Image.Image:
     """A picture of 4 : 3 of about so many megapixels."""
     draw = np.random.default_rng(seed)
-    photographs = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
-    if not photographs:
-        raise SystemExit(f"no pictures in {SAMPLES}; run from a checkout that has its samples")
+    found = photographs()
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = height * 4 // 3
     whole = Image.new("RGB", (width, height))
     half = (-(-width // 2), -(-height // 2))
     for left in (0, width // 2):
         for top in (0, height // 2):
-            photograph = photographs[int(draw.integers(len(photographs)))]
+            photograph = found[int(draw.integers(len(found)))]
             whole.paste(photograph.resize(half, Image.Resampling.BICUBIC), (left, top))
     pixels = np.array(whole)
     for top in range(0, height, 256):  # enlarged photographs have no grain, and compress too well

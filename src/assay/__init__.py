@@ -21,6 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from assay.judge.detector import Detector
+    from assay.judge.engines import Choice
 
     __version__: str
 
@@ -35,7 +36,7 @@ def load(
     skip: bool = False,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    engine: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto",
+    engine: Choice = "auto",
 ) -> Detector:
     """A detector, ready to judge.
 

@@ -113,6 +113,11 @@ class MissingExtra(AssayError):
         self.extra = extra
 
 
+def words(told: object, most: int = 100) -> str:
+    """What an error of a library says, in one line of at most so many characters."""
+    return " ".join(str(told).split())[:most]
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A message for an unknown name that lists the nearest known ones."""
     names = sorted(known)

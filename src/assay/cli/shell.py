@@ -9,16 +9,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 import typer.core
 
 from assay.errors import AssayError, InputError
+from assay.judge.engines import Choice
 
 JUDGED, SOME_FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
-
-EngineName = Literal["auto", "onnxruntime", "openvino", "openvino-bf16"]
 
 _STEP = {"": 0, "k": 1, "m": 2, "g": 3}
 
@@ -101,12 +100,12 @@ Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standa
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on standard error.")]
 
 
-def engine_of(name: str) -> EngineName:
+def engine_of(name: str) -> Choice:
     """The runtime that is asked for."""
-    for known in get_args(EngineName):
+    for known in get_args(Choice):
         if name == known:
             return known  # type: ignore[no-any-return]
-    raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(EngineName))}", param_hint="--engine")
+    raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(Choice))}", param_hint="--engine")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from pyarrow import parquet
 
 from assay.cluster.plan import MOST, Item, Rows, Tar
 from assay.cluster.storage import cannot, is_address, local, opened, system
-from assay.errors import InputError, ManifestError
+from assay.errors import InputError, ManifestError, words
 from assay.image.place import SEPARATOR
 from assay.judge.scan import PICTURES, STDIN, VIDEOS, expand
 from assay.judge.sink import Keys
@@ -230,8 +230,7 @@ class _Gatherer:
                 for batch in table.iter_batches(batch_size=_CHUNK, columns=[column]):
                     yield from (_beside(name, cell) for cell in batch.column(0).to_pylist() if cell)
             except pyarrow.ArrowException as error:
-                words = " ".join(str(error).split())[:100]
-                raise InputError(f"torn or no Parquet table ({words}); fetch it again", kind="corrupt") from None
+                raise InputError(f"torn or no Parquet table ({words(error)}); fetch it again", kind="corrupt") from None
 
     def _cells(self, name: str, metadata: Any, column: str) -> None:
         """Row groups, small ones together: a row group is read whole by whoever judges some of it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 from pyarrow import parquet
 
-from assay.errors import InputError
+from assay.errors import InputError, words
 from assay.judge.scan import Summary
 from assay.judge.sink import Csv, Result, State
 from assay.types import Failure
@@ -155,9 +155,8 @@ def results(folder: Path) -> Iterator[dict[str, Any]]:
                 for batch in table.iter_batches(batch_size=_ROWS, columns=SCHEMA.names):
                     yield from map(result, batch.to_pylist())
         except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-            words = " ".join(str(error).split())[:100]
             raise InputError(
-                f"{file} is torn or no part of a scan ({words}); run the scan again", kind="corrupt"
+                f"{file} is torn or no part of a scan ({words(error)}); run the scan again", kind="corrupt"
             ) from None
 
 

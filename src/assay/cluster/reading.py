@@ -14,10 +14,10 @@ from pyarrow import parquet
 
 from assay.cluster.plan import Item, Rows, Tar, absolute
 from assay.cluster.storage import is_address, opened, read
-from assay.errors import InputError
+from assay.errors import InputError, words
 from assay.image import place
 from assay.image.decode import Limits
-from assay.judge.scan import PICTURES, VIDEOS, Judging
+from assay.judge.scan import Judging, is_listed
 from assay.judge.sink import Result
 from assay.types import Failure
 
@@ -116,7 +116,7 @@ class Reading:
                 while (member := tar.next()) is not None:
                     tar.members = []  # else a tar of a million members is held by its headers
                     # A sparse member gives more bytes than it takes.
-                    if member.isreg() and not member.issparse() and _is_input(member.name):
+                    if member.isreg() and not member.issparse() and is_listed(member.name.rpartition("/")[2]):
                         yield self._member(place.join(item.place, member.name), tar, member)
         except (tarfile.TarError, EOFError) as error:
             raise InputError(f"torn or no tar file ({error}); {_AGAIN}", kind="corrupt") from None
@@ -140,8 +140,7 @@ class Reading:
                         yield self._cell(item, number, cell.get("bytes") if isinstance(cell, dict) else cell)
                         number += 1
         except pyarrow.ArrowException as error:
-            words = " ".join(str(error).split())[:100]
-            raise InputError(f"torn or no Parquet table ({words}); {_AGAIN}", kind="corrupt") from None
+            raise InputError(f"torn or no Parquet table ({words(error)}); {_AGAIN}", kind="corrupt") from None
         if number != item.first + item.count:
             raise InputError("it has other rows than when the scan began; scan it anew", kind="corrupt")
 
@@ -151,8 +150,3 @@ class Reading:
         if not isinstance(cell, bytes):
             return Failure(name, "empty", "no bytes in this row; the cell is empty"), ""
         return name, cell
-
-
-def _is_input(name: str) -> bool:
-    last = name.rpartition("/")[2]
-    return not last.startswith(".") and "." + last.rpartition(".")[2].lower() in PICTURES | VIDEOS

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import assay
 from assay.cluster import apart, inputs, parts, plan, start
@@ -25,9 +25,10 @@ from assay.cluster.start import Crew
 from assay.cluster.storage import Folder, local
 from assay.cluster.work import Job, Worker
 from assay.data import lock
-from assay.errors import AssayError
+from assay.errors import AssayError, words
 from assay.image.decode import DEFAULT, Limits
 from assay.judge import bundle
+from assay.judge.engines import Choice
 from assay.judge.scan import STDIN, Summary
 
 _READERS = 16
@@ -47,7 +48,7 @@ def scan(
     skip: bool = False,
     threads: int | None = None,
     workers: int | None = None,
-    engine: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto",
+    engine: Choice = "auto",
     limits: Limits = DEFAULT,
     batch: int = 8,
     every: float | None = None,
@@ -184,10 +185,7 @@ def _count(summary: Summary, told: Mapping[str, Any], seconds: float) -> None:
     if "error" in told:
         raise AssayError(told["error"]["message"], kind=told["error"]["kind"])
     tally = Tally(**told)
-    summary.judged += tally.judged
-    summary.failed += tally.failed
-    for word, count in tally.verdicts.items():
-        summary.verdicts[word] += count
+    summary.add(tally.judged, tally.failed, tally.verdicts)
     summary.seconds = seconds
 
 
@@ -299,5 +297,6 @@ def _lost(error: Exception) -> AssayError:
         )
     if isinstance(error, ray.exceptions.RayTaskError):
         raise error  # a fault of ours, worth its traceback
-    words = " ".join(str(error).split())[:200]
-    return AssayError(f"the cluster was lost ({words}); run the same command again to go on", kind="cluster")
+    return AssayError(
+        f"the cluster was lost ({words(error, 200)}); run the same command again to go on", kind="cluster"
+    )

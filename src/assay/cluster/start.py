@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assay.errors import AssayError, MissingExtra
+from assay.errors import AssayError, MissingExtra, words
+from assay.image.quiet import hushed
 
 LIBRARIES = ("ray", "fsspec", "aiohttp", "pyarrow")
 
@@ -85,7 +86,7 @@ def connected(address: str | None, size: int) -> Iterator[Any]:
 
     with contextlib.ExitStack() as stack:
         # Importing it sets the levels of its loggers.
-        stack.enter_context(_quiet())
+        stack.enter_context(hushed(_QUIET, logging.CRITICAL))
         if not ray.is_initialized():
             options: dict[str, Any] = {"address": address or "local"}
             if address is None:
@@ -112,12 +113,11 @@ def _init(ray: Any, options: dict[str, Any], address: str | None) -> None:
             ray.shutdown()
             _tried(ray, options)
     except Exception as error:  # Ray's own, gRPC's and those of the operating system
-        words = " ".join(str(error).split())[:200]
         if address is None:
-            raise AssayError(f"Ray can't be started here ({words})", kind="cluster") from error
+            raise AssayError(f"Ray can't be started here ({words(error, 200)})", kind="cluster") from error
         raise AssayError(
-            f"no cluster of Ray's answers at {address} ({words}); start one with `ray start --head`, or look at the "
-            "address and the token",
+            f"no cluster of Ray's answers at {address} ({words(error, 200)}); start one with `ray start --head`, or "
+            "look at the address and the token",
             kind="cluster",
         ) from error
 
@@ -136,19 +136,6 @@ def _scratch() -> Iterator[str]:
         yield str(Path(place) / "r")
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _QUIET]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def crew(ray: Any, threads: int | None, most: int) -> Crew:

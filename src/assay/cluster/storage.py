@@ -20,8 +20,9 @@ from typing import Any
 
 import fsspec
 
+from assay.data.lasting import settle
 from assay.data.remote import TIMEOUT, WAITS
-from assay.errors import AssayError, InputError, OutputError
+from assay.errors import AssayError, InputError, OutputError, words
 from assay.image.place import SEPARATOR
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -261,14 +262,9 @@ def _put(file: Path, content: bytes, lasting: bool) -> None:
         part.unlink(missing_ok=True)
         raise
     if lasting:
-        with contextlib.suppress(OSError):
-            folder = os.open(file.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        settle(file.parent)
 
 
 def _words(error: BaseException) -> str:
     told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(told).split())[:200]
+    return words(told, 200)

@@ -27,6 +27,7 @@ from assay.cluster.storage import Folder
 from assay.data.remote import WAITS
 from assay.errors import AssayError, BundleError, InputError, OutputError
 from assay.image.decode import Limits
+from assay.judge.engines import Choice
 from assay.judge.scan import Summary, scan
 from assay.types import Failure
 
@@ -58,7 +59,7 @@ class Job:
     vote: str | None = None
     skip: bool = False
     threads: int = 1
-    engine: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto"
+    engine: Choice = "auto"
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     limits: Limits = dataclasses.field(default_factory=Limits)
     batch: int = 8
@@ -137,10 +138,7 @@ class Worker:
                     reading.passed_over()
                 watch.at(place)
                 one = scan(reading, [name], part, **self._options | {"batch": 1, "workers": 1})
-                total.judged += one.judged
-                total.failed += one.failed
-                for word, count in one.verdicts.items():
-                    total.verdicts[word] += count
+                total.add(one.judged, one.failed, one.verdicts)
         return part, total
 
     def _scanned(self, items: list[Item], part: Part, *, patient: bool) -> Summary:

@@ -49,7 +49,7 @@ from PIL import (
     features,
 )
 
-from assay.errors import InputError, MissingExtra
+from assay.errors import InputError, MissingExtra, words
 from assay.image import colour, container, markers, place, region, video
 from assay.image.quiet import quiet
 from assay.types import Box, Picture, Pixels
@@ -621,7 +621,7 @@ _UNREAD = ("unknown pixel mode", "cannot handle", "Unsupported BMP", "Windows Me
 
 
 def _explain(error: Exception, form: str, whole: bool) -> InputError:
-    words = " ".join(str(error).split())[:100]
+    told = words(error)
     if isinstance(error, MemoryError):
         return InputError(
             "not enough memory to decode it; free some, or set a lower limit on pixels", kind="unreadable"
@@ -631,21 +631,22 @@ def _explain(error: Exception, form: str, whole: bool) -> InputError:
             "more pixels than Pillow allows; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS",
             kind="too_many_pixels",
         )
-    if "MAX_TEXT" in words:
+    if "MAX_TEXT" in told:
         return InputError(
             "a compressed profile or text unpacks to more than Pillow allows; save it again without metadata",
             kind="too_many_bytes",
         )
-    short = "truncated" in words.lower() or "not enough image data" in words
+    short = "truncated" in told.lower() or "not enough image data" in told
     if not whole or (short and form not in ("PNG", "GIF")):  # of these two the end was seen
         return container.truncated(form)
-    if isinstance(error, KeyError) or words.startswith(_UNREAD):
+    if isinstance(error, KeyError) or told.startswith(_UNREAD):
         return InputError(
-            f"a rare kind of {form} that is not read ({words}); save it as PNG or ordinary JPEG", kind="unsupported"
+            f"a rare kind of {form} that is not read ({told}); save it as PNG or ordinary JPEG",
+            kind="unsupported",
         )
     if isinstance(error, EOFError):
-        words = "frames that it claims are not there"
-    return container.corrupt(form, words or type(error).__name__)
+        told = "frames that it claims are not there"
+    return container.corrupt(form, told or type(error).__name__)
 
 
 def _strips_missing(image: Image.Image | None, size: int) -> bool:

@@ -31,7 +31,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from assay.errors import InputError, MissingExtra
+from assay.errors import InputError, MissingExtra, words
 
 SEPARATOR = "::"
 TABLES = (".parquet",)
@@ -305,8 +305,7 @@ if hasattr(os, "register_at_fork"):
 def _no_table(archive: str, error: Exception) -> InputError:
     if isinstance(error, OSError) and error.errno is not None:
         return _cannot(archive, error)
-    words = " ".join(str(error).split())[:100]
-    return InputError(f"{archive} is torn or no Parquet table ({words}); fetch it again", kind="corrupt")
+    return InputError(f"{archive} is torn or no Parquet table ({words(error)}); fetch it again", kind="corrupt")
 
 
 def _cannot(archive: str, error: Exception) -> InputError:
@@ -316,5 +315,5 @@ def _cannot(archive: str, error: Exception) -> InputError:
         return InputError(f"{archive}: no permission to read it; ask its owner", kind="permission")
     if isinstance(error, IsADirectoryError):
         return InputError(f"{archive}: a folder, not a file; give the files in it", kind="not_a_file")
-    words = getattr(error, "strerror", None) or error
-    return InputError(f"{archive}: could not be read ({words}); check the disk and try again", kind="unreadable")
+    told = getattr(error, "strerror", None) or error
+    return InputError(f"{archive}: could not be read ({told}); check the disk and try again", kind="unreadable")

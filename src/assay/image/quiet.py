@@ -1,4 +1,4 @@
-"""Silence around Pillow, for the calling thread alone.
+"""Silence around libraries that speak past what they raise; around Pillow for the calling thread alone.
 
 Pillow answers odd files with Python warnings and log lines. In a scan they would land between the results on a
 terminal, say nothing that the typed error does not say, and turn into exceptions where the host program runs with
@@ -6,7 +6,7 @@ terminal, say nothing that the typed error does not say, and turn into exception
 at once can leave it in the other's state. Hence one filter that asks which thread is warning, and stays in place.
 
 libtiff writes its errors to stderr by itself, past Python. Its handler is a process-wide pointer without a notion of
-threads; it is taken away while at least one thread is quiet about TIFF, and put back after the last.
+threads; it is taken away while at least one thread is quiet about TIFF, and put back after the last (`Exchange`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from PIL import Image
@@ -87,27 +87,55 @@ def _set_handler() -> Any:
     return function
 
 
-class _Handler:
-    """Who is quiet about TIFF, and the handler to put back."""
+class Exchange:
+    """Something of the whole process that is another as long as at least one thread is inside.
 
-    users = 0
-    saved: int | None = None
+    Args:
+        change: to a value; returns what was there.
+        meanwhile: the value.
+    """
+
+    def __init__(self, change: Callable[[Any], Any], meanwhile: Any) -> None:
+        self._change, self._meanwhile = change, meanwhile
+        self._lock = threading.Lock()
+        self._users, self._saved = 0, None
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._saved = self._change(self._meanwhile)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._change(self._saved)
+
+
+@functools.cache
+def _handler() -> Exchange | None:
+    change = _set_handler()
+    return None if change is None else Exchange(change, None)
+
+
+def _libtiff() -> contextlib.AbstractContextManager[None]:
+    with _lock:  # two of them would put back each other's
+        handler = _handler()
+    return contextlib.nullcontext() if handler is None else handler.inside()
 
 
 @contextlib.contextmanager
-def _libtiff() -> Iterator[None]:
-    change = _set_handler()
-    if change is None:
-        yield
-        return
-    with _lock:
-        if _Handler.users == 0:
-            _Handler.saved = change(None)
-        _Handler.users += 1
+def hushed(names: Iterable[str], level: int) -> Iterator[None]:
+    """Loggers say nothing below a level; in the whole process."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
     try:
         yield
     finally:
-        with _lock:
-            _Handler.users -= 1
-            if _Handler.users == 0:
-                change(_Handler.saved)
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.setLevel(before)

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from assay.judge import film, probe, tracks
 from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
 from assay.judge.engine import Device, Engine, on_gpu
-from assay.judge.engines import Runtime
+from assay.judge.engines import Choice
 from assay.judge.film import Faces
 from assay.judge.heads import Head
 from assay.judge.prepared import Prepared as Prepared
@@ -83,7 +83,7 @@ class Detector:
         skip: bool = False,
         threads: int | None = None,
         device: Device = "auto",
-        engine: Runtime | Literal["auto"] = "auto",
+        engine: Choice = "auto",
     ) -> None:
         self._bundle = bundle
         self._rules = bundle.chosen(head, vote)

@@ -11,7 +11,7 @@ import dataclasses
 import glob
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
 from assay.image.decode import DEFAULT, Limits
@@ -78,6 +78,13 @@ class Summary:
     def done(self) -> int:
         """Inputs that have a result, this run's and those before."""
         return self.judged + self.failed + self.judged_before + self.failed_before
+
+    def add(self, judged: int, failed: int, verdicts: Mapping[str, int]) -> None:
+        """Count what was done elsewhere."""
+        self.judged += judged
+        self.failed += failed
+        for word, count in verdicts.items():
+            self.verdicts[word] += count
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -228,7 +235,7 @@ class _Walk:
         except (OSError, ValueError):
             identity = os.path.abspath(name) if "\0" not in name else name
         else:
-            if place in self._walked and _is_listed(last):
+            if place in self._walked and is_listed(last):
                 return
             identity = _identity(place, last)
         if identity not in self._named:
@@ -278,7 +285,7 @@ class _Walk:
         except OSError as error:
             kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
             return Failure(path, kind, f"this folder cannot be read ({error.strerror}); check it and run again")
-        listing = ((os.path.join(path, name), is_folder) for name, is_folder in kept if is_folder or _is_listed(name))
+        listing = ((os.path.join(path, name), is_folder) for name, is_folder in kept if is_folder or is_listed(name))
         return place, listing
 
 
@@ -289,7 +296,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_listed(name: str) -> bool:
+def is_listed(name: str) -> bool:
     """Whether a folder's walk gives a file of that name."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURES | VIDEOS
 

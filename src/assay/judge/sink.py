@@ -26,6 +26,7 @@ from typing import BinaryIO, Literal, Protocol, Self, TextIO
 import numpy as np
 
 from assay.data import lock
+from assay.data.lasting import settle
 from assay.errors import OutputError
 from assay.judge import film
 from assay.types import Failure, Ruling, Verdict
@@ -476,13 +477,8 @@ def _opened(path: Path) -> int:
         raise OutputError(f"{path}: there is no folder {path.parent}; make it first") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be opened for writing ({error.strerror}); choose another --out") from error
-    with contextlib.suppress(OSError):
-        # The file's name reaches the disk with its folder.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    # The file's name reaches the disk with its folder.
+    settle(path.parent)
     return fd
 
 

@@ -20,12 +20,16 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from assay.image.quiet import hushed
 from assay.learn.graph import INLINE as INLINE
 from assay.learn.graph import Precision as Precision
 from assay.learn.graph import files, narrow
 from assay.learn.nn.backbones import Trunk
 
 OPSET = 20
+
+_LOUD = ("torch.onnx", "onnxscript")
+"""Loggers that tell of every export what is no fault."""
 
 
 class Explained(nn.Module):
@@ -82,7 +86,7 @@ def parity(
 
 def _traced(trunk: Trunk, size: int) -> onnx.ModelProto:
     explained = Explained(trunk)
-    with _at_rest(trunk), _plain_attention(trunk), warnings.catch_warnings(), _quiet():
+    with _at_rest(trunk), _plain_attention(trunk), warnings.catch_warnings(), hushed(_LOUD, logging.ERROR):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             explained.eval(),
@@ -129,16 +133,3 @@ def _plain_attention(trunk: Trunk) -> Iterator[None]:
     finally:
         for module, fused in zip(modules, before, strict=True):
             module.fused_attn = fused
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -6,11 +6,10 @@ import dataclasses
 import ipaddress
 import math
 from pathlib import Path
-from typing import Literal
 
 from assay.image.decode import Limits
 from assay.judge.engine import Device
-from assay.judge.engines import Runtime
+from assay.judge.engines import Choice
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Settings:
     detectors: tuple[str, ...] = ()
     threads: int | None = None
     device: Device = "auto"
-    engine: Runtime | Literal["auto"] = "auto"
+    engine: Choice = "auto"
     trusted: str = ""
     keys: Path | None = None
 

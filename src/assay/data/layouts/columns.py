@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from assay.data.layouts import CLASSES, SPLITS, Layout, LeftOut, files, told
-from assay.errors import LayoutError, MissingExtra, unknown
+from assay.errors import LayoutError, MissingExtra, unknown, words
 from assay.image import place
 from assay.types import Label, Sample
 
@@ -352,8 +352,7 @@ class _Parquet:
             first += batch.num_rows
 
     def _torn(self, error: Exception) -> LayoutError:
-        words = " ".join(str(error).split())[:100]
-        return LAYOUT.mismatch(self.place, f"it is torn or no Parquet table ({words}); fetch it again")
+        return LAYOUT.mismatch(self.place, f"it is torn or no Parquet table ({words(error)}); fetch it again")
 
 
 def _is_bytes(kind: Any) -> bool:

@@ -12,6 +12,9 @@ Batch = npt.NDArray[np.float32]
 Runtime = Literal["onnxruntime", "openvino", "openvino-bf16"]
 """What runs graphs. "openvino-bf16" multiplies in bfloat16, where the processor can; its scores differ."""
 
+Choice = Literal["auto", Runtime]
+"""What may be asked for: a runtime, or the one that is taken unless something else was found to be faster here."""
+
 RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino", "openvino-bf16")
 
 EXACT: tuple[Runtime, ...] = ("onnxruntime", "openvino")

@@ -61,10 +61,11 @@ import assay
 from assay.errors import AssayError
 from assay.judge import bundle, probe
 from assay.judge.engine import runtimes
-from assay.judge.engines import RUNTIMES, Choice
+from assay.judge.engines import RUNTIMES
 from assay.judge.prepared import Prepared
 from assay.judge.scan import expand, scan
 from assay.judge.sink import Results
+from assay.types import EngineName
 
 SIDE = 512
 """Side of the pictures in pixels."""
@@ -207,7 +208,7 @@ def made_up(folder: Path, network: Literal["trace", "vit"] = "trace") -> Path:
     return folder
 
 
-def ready(name: str, engine: Choice, note: Callable[[str], None]) -> tuple[assay.Detector, Measured]:
+def ready(name: str, engine: EngineName, note: Callable[[str], None]) -> tuple[assay.Detector, Measured]:
     """A detector, and what runs it; "auto" measures that first, as `assay detectors --probe` does."""
     if engine != "auto":
         return assay.load(name, engine=engine), {"runtime": engine}
@@ -640,7 +641,7 @@ def memory(detector: str, folder: Path, count: int, engine: str) -> Measured:
     }
 
 
-def watch(detector: str, folder: Path, engine: Choice) -> Measured:
+def watch(detector: str, folder: Path, engine: EngineName) -> Measured:
     """Scan a folder as the command does and look at this process's memory on the way."""
     files: list[int] = []
     mib: list[float] = []

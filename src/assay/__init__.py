@@ -21,7 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from assay.judge.detector import Detector
-    from assay.judge.engines import Choice
+    from assay.types import EngineName
 
     __version__: str
 
@@ -36,7 +36,7 @@ def load(
     skip: bool = False,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    engine: Choice = "auto",
+    engine: EngineName = "auto",
 ) -> Detector:
     """A detector, ready to judge.
 

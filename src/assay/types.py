@@ -9,13 +9,19 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 """A picture's samples, shape (height, width, 3), sRGB, the right way up."""
+
+Runtime = Literal["onnxruntime", "openvino", "openvino-bf16"]
+"""What runs graphs. "openvino-bf16" multiplies in bfloat16, where the processor can; its scores differ."""
+
+EngineName = Literal["auto", Runtime]
+"""What may be asked for: a runtime, or the one that is taken unless something else was found to be faster here."""
 
 
 class Label(enum.IntEnum):

@@ -20,8 +20,9 @@ import assay
 from assay.errors import AssayError, BundleError, MissingExtra
 from assay.judge import bundle
 from assay.judge.engine import Engine, runtimes
-from assay.judge.engines import RUNTIMES, Runtime, onnxruntime, openvino
+from assay.judge.engines import RUNTIMES, onnxruntime, openvino
 from assay.judge.probe import made_up
+from assay.types import Runtime
 from tiny import WEIGHTS, tiny_graph
 
 pytest.importorskip("openvino")

@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from assay.errors import AssayError, InputError
-from assay.judge.engines import Choice
+from assay.types import EngineName
 
 JUDGED, SOME_FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -100,12 +100,12 @@ Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standa
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on standard error.")]
 
 
-def engine_of(name: str) -> Choice:
+def engine_of(name: str) -> EngineName:
     """The runtime that is asked for."""
-    for known in get_args(Choice):
+    for known in get_args(EngineName):
         if name == known:
             return known  # type: ignore[no-any-return]
-    raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(Choice))}", param_hint="--engine")
+    raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(EngineName))}", param_hint="--engine")
 
 
 @contextlib.contextmanager

@@ -28,8 +28,8 @@ from assay.data import lock
 from assay.errors import AssayError, words
 from assay.image.decode import DEFAULT, Limits
 from assay.judge import bundle
-from assay.judge.engines import Choice
 from assay.judge.scan import STDIN, Summary
+from assay.types import EngineName
 
 _READERS = 16
 _BLOCK = 1 << 20
@@ -48,7 +48,7 @@ def scan(
     skip: bool = False,
     threads: int | None = None,
     workers: int | None = None,
-    engine: Choice = "auto",
+    engine: EngineName = "auto",
     limits: Limits = DEFAULT,
     batch: int = 8,
     every: float | None = None,

@@ -27,9 +27,8 @@ from assay.cluster.storage import Folder
 from assay.data.remote import WAITS
 from assay.errors import AssayError, BundleError, InputError, OutputError
 from assay.image.decode import Limits
-from assay.judge.engines import Choice
 from assay.judge.scan import Summary, scan
-from assay.types import Failure
+from assay.types import EngineName, Failure
 
 CAREFUL = 2
 """Tries of a chunk that may end without a word before it is judged input by input, to find what ends them."""
@@ -59,7 +58,7 @@ class Job:
     vote: str | None = None
     skip: bool = False
     threads: int = 1
-    engine: Choice = "auto"
+    engine: EngineName = "auto"
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     limits: Limits = dataclasses.field(default_factory=Limits)
     batch: int = 8

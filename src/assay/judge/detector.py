@@ -27,7 +27,6 @@ from assay.judge import film, probe, tracks
 from assay.judge.bundle import Bundle
 from assay.judge.card import Card, StreamCard
 from assay.judge.engine import Device, Engine, on_gpu
-from assay.judge.engines import Choice
 from assay.judge.film import Faces
 from assay.judge.heads import Head
 from assay.judge.prepared import Prepared as Prepared
@@ -35,7 +34,7 @@ from assay.judge.prepared import Raws, Watched, joined, of_faces, sighted
 from assay.judge.rule import DIGITS, Bar, EnsembleRule, Judge, Pool
 from assay.judge.seen import Seen
 from assay.judge.skip import Skip
-from assay.types import Box, Failure, Picture, Pixels, Ruling, StreamScore, Track, Verdict
+from assay.types import Box, EngineName, Failure, Picture, Pixels, Ruling, StreamScore, Track, Verdict
 
 if TYPE_CHECKING:
     from assay.judge.explain import Explanation
@@ -83,7 +82,7 @@ class Detector:
         skip: bool = False,
         threads: int | None = None,
         device: Device = "auto",
-        engine: Choice = "auto",
+        engine: EngineName = "auto",
     ) -> None:
         self._bundle = bundle
         self._rules = bundle.chosen(head, vote)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.errors import AssayError, BundleError, unknown
-from assay.judge.engines import RUNTIMES, Runtime, Session, onnxruntime, openvino
+from assay.judge.engines import RUNTIMES, Session, onnxruntime, openvino
 from assay.judge.engines import Batch as Batch
+from assay.types import Runtime
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -34,9 +34,9 @@ from assay.errors import BundleError, OutputError
 from assay.judge.bundle import Bundle
 from assay.judge.card import Hash, StreamCard
 from assay.judge.engine import CROPS, CROPS_GPU, Engine, cores, runtimes
-from assay.judge.engines import EXACT, Runtime
+from assay.judge.engines import EXACT
 from assay.metrics import finite
-from assay.types import Pixels
+from assay.types import Pixels, Runtime
 
 SAME = 1e-4
 """A runtime that could move a score by more is not taken by "auto"."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from assay.image.decode import Limits
 from assay.judge.engine import Device
-from assay.judge.engines import Choice
+from assay.types import EngineName
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Settings:
     detectors: tuple[str, ...] = ()
     threads: int | None = None
     device: Device = "auto"
-    engine: Choice = "auto"
+    engine: EngineName = "auto"
     trusted: str = ""
     keys: Path | None = None
 

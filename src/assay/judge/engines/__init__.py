@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Batch = npt.NDArray[np.float32]
-Runtime = Literal["onnxruntime", "openvino", "openvino-bf16"]
-"""What runs graphs. "openvino-bf16" multiplies in bfloat16, where the processor can; its scores differ."""
+from assay.types import Runtime
 
-Choice = Literal["auto", Runtime]
-"""What may be asked for: a runtime, or the one that is taken unless something else was found to be faster here."""
+Batch = npt.NDArray[np.float32]
 
 RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino", "openvino-bf16")
 

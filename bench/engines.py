@@ -44,13 +44,14 @@ from assay.data import manifest
 from assay.data.order import permutation
 from assay.data.table import Table
 from assay.errors import AssayError, BundleError, InputError
+from assay.image import counting
 from assay.judge import bundle
 from assay.judge.detector import Detector
 from assay.judge.engine import runtimes
 from assay.judge.prepared import Prepared
 from assay.learn.graph import Precision
 from assay.learn.variant import BOUND, Way, compared, variant
-from assay.types import Verdict
+from assay.types import EngineName, Verdict
 from speed import SAMPLES, Eager, Measured, machine, made_up, product, spread
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -101,9 +102,12 @@ def runners(
             least = min(attempt.change.largest for attempt in made.attempts)
             missing[precision] = f"scores move by {least:.3g} at least, more than {bound:g}"
             continue
-        for engine in runtimes():
+        ways: dict[str, EngineName] = {engine: engine for engine in runtimes()}
+        if bundle.read(made.folder).card.counts:
+            ways[f"counted by {counting.settle()}"] = "auto"
+        for engine, asked in ways.items():
             try:
-                runner = Runner(precision, engine, assay.load(made.folder, engine=engine, device="cpu"))
+                runner = Runner(precision, engine, assay.load(made.folder, engine=asked, device="cpu"))
                 runner.took(_prepared(runner.detector, rows[:1]))
             except AssayError as error:
                 missing[f"{precision}, {engine}"] = str(error)

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=300, help="pictures of a generator or source")
     parser.add_argument("--out", type=Path, default=Path(".runs/ship"))
     parser.add_argument("--name", default="assay-texture")
-    parser.add_argument("--version", default="1")
+    parser.add_argument("--version", default="2")
     parser.add_argument("--together", type=int, default=2, help="folds at the same time")
     parser.add_argument("--trial", action="store_true", help="stop before the test rows are opened")
     parser.add_argument("--measure-only", action="store_true", help="measure the bundle that is there")

@@ -102,6 +102,38 @@ def test_a_runtime_that_is_asked_for_is_the_one_that_runs(network: Folder) -> No
     assert not np.array_equal(Engine(folder, stem, engine="openvino").run(views), Engine(folder, stem).run(views))
 
 
+# ── counting without a runtime ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_counted_is_what_the_graph_gives() -> None:
+    folder = bundle.find("assay-texture")
+    (stream,) = bundle.read(folder).card.streams
+    assert stream.runs is not None
+    crops = made_up(192, 5)
+    graph = Engine(folder, stream.trunk, device="cpu")
+    expected = graph.embed(stream.view, crops)
+    for threads, most in ((1, None), (2, None), (4, 3)):
+        engine = Engine(folder, stream.trunk, threads, "cpu", most, counting=stream.runs)
+        assert engine.embed(stream.view, crops) == pytest.approx(expected, abs=1e-6)
+        assert np.array_equal(engine.embed(stream.view, crops), engine.run(stream.view.tensor(crops)))
+    assert engine.explain(stream.view.tensor(crops))["embedding"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_detector_that_counts_needs_no_graph_to_judge_and_any_runtime_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted((Path(__file__).parents[2] / "samples").glob("*/*.jpg"))
+    expected = [assay.load(engine=engine).judge(file) for engine in HERE if "bf16" not in engine for file in files]
+    monkeypatch.setattr(Engine, "_load", None)
+    detector = assay.load()
+    found = [detector.judge(file) for file in files]
+    assert (detector.name, detector.version) == ("assay-texture", expected[0].detector["version"])
+    for number, one in enumerate(expected):
+        assert one.score == pytest.approx(found[number % len(files)].score, abs=1e-6)
+        assert one.verdict == found[number % len(files)].verdict
+        assert one.detector == found[0].detector
+
+
 FIRST = """
 import sys, threading
 import numpy as np

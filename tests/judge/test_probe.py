@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import assay
-from assay.errors import OutputError
+from assay.errors import BundleError, OutputError
 from assay.judge import bundle, probe
 from assay.judge.engine import CROPS, Engine, cores, runtimes
 from assay.judge.engines import openvino
@@ -44,6 +44,12 @@ def sha256(bundle_folder: Path) -> str:
 
 
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_only_counts_is_not_timed_with_runtimes() -> None:
+    with pytest.raises(BundleError, match="assay-texture only counts, which takes no runtime") as caught:
+        probe.probe(bundle.read(bundle.find("assay-texture")))
+    assert caught.value.kind == "unknown"
 
 
 def test_every_runtime_is_timed_with_all_cores_and_one_in_several_batches(bundle_folder: Path) -> None:

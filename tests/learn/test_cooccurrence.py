@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from assay.errors import RecipeError
+from assay.image.runs import Runs
 from assay.image.view import View
 from assay.judge.engine import Engine
 from assay.learn.export import export
 from assay.learn.nn.backbones import build
-from assay.learn.nn.cooccurrence import classes
-from assay.learn.recipe import Backbone
+from assay.learn.nn.network import network
+from assay.learn.recipe import Backbone, Linear, Projection, Stream
 from assay.types import Pixels
 
 SIDE = 24
+COUNTING = Backbone(name="cooccurrence", fields={"moments": False})
 
 
 def picture() -> Pixels:
@@ -28,34 +27,23 @@ def picture() -> Pixels:
     return np.clip(rng.normal(120, 2, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
 
 
-def counted(plane: npt.NDArray[np.float64], across: bool, step: float = 0.5) -> list[float]:
-    """Shares of the classes of runs, sorted, by a loop over all places of a plane and of its transpose."""
-    found: Counter[tuple[int, ...]] = Counter()
-    total = 0
-    for turned in (plane, plane.T):
-        levels = np.clip(np.rint((turned[:, 1:] - turned[:, :-1]) / step), -2, 2).astype(int)
-        lines = levels.T if across else levels
-        for line in lines:
-            for start in range(len(line) - 3):
-                run = tuple(line[start : start + 4].tolist())
-                same = [run, run[::-1], tuple(-x for x in run), tuple(-x for x in run[::-1])]
-                found[min(same)] += 1
-                total += 1
-    return sorted(count / total for count in found.values())
+@pytest.mark.parametrize("fields", [{}, {"colour": 0}, {"luma": 0}, {"colour": 0.328125, "luma": 1.0625}], ids=str)
+def test_it_counts_what_is_counted_without_a_network(fields: dict[str, float]) -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    crops = np.stack([picture(), noise, np.repeat(picture()[..., :1], 3, -1)])
+    trunk = build(Backbone(name="cooccurrence", fields=fields | {"moments": False}), SIDE)
+    embedding = trunk(torch.from_numpy(View(size=SIDE).tensor(crops)))
+    runs = Runs(**fields)
+    assert trunk.runs == runs
+    assert embedding.numpy() == pytest.approx(runs.embedding(runs.count(crops)), abs=1e-6)
 
 
-@pytest.mark.parametrize(("place", "row", "across"), [(0, 1, False), (1, 1, True), (2, 2, False), (3, 2, True)])
-def test_it_counts_what_a_loop_counts(place: int, row: int, across: bool) -> None:
-    mix = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    plane = picture().astype(np.float64) @ mix[row]
-    trunk = build(Backbone(name="cooccurrence"), SIDE)
-    embedding = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))[0]
-    assert embedding.shape == (881,)
-    shares = embedding[:845].reshape(5, 169)[place].double().square().numpy()
-    expected = counted(plane, across)
-    there = np.sort(shares)[-len(expected) :]
-    assert there == pytest.approx(expected, abs=2e-3)
-    assert shares.sum() == pytest.approx(1, abs=1e-3)
+def test_with_moments_or_a_neck_counting_is_not_all() -> None:
+    assert build(Backbone(name="cooccurrence"), SIDE).runs is None
+    assert network(Stream(name="a", view=View(size=SIDE), backbone=COUNTING, heads=(Linear(),))).runs == Runs()
+    stream = Stream(name="a", view=View(size=SIDE), backbone=COUNTING, heads=(Linear(),), neck=Projection())
+    assert network(stream).runs is None
 
 
 def test_a_transposed_picture_gives_the_same() -> None:
@@ -63,33 +51,6 @@ def test_a_transposed_picture_gives_the_same() -> None:
     first = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))
     second = trunk(torch.from_numpy(View(size=SIDE).tensor(np.ascontiguousarray(picture().transpose(1, 0, 2))[None])))
     assert torch.allclose(first, second, atol=1e-4)
-
-
-def test_runs_that_are_mirrored_or_negative_are_one_class() -> None:
-    kinds = classes()
-    assert kinds.shape == (625,)
-    assert sorted(set(kinds.tolist())) == list(range(169))
-    number = {run: index for index, run in enumerate(itertools.product(range(5), repeat=4))}
-    for run in [(0, 1, 2, 3), (4, 4, 0, 2)]:
-        same = (run, run[::-1], tuple(4 - x for x in run), tuple(4 - x for x in run[::-1]))
-        assert len({kinds[number[one]] for one in same}) == 1
-    assert kinds[number[0, 1, 2, 3]] != kinds[number[0, 1, 3, 2]]
-
-
-def test_runs_of_the_luma_residual_are_counted_too() -> None:
-    trunk = build(Backbone(name="cooccurrence", fields={"colour": 0, "moments": False}), SIDE)
-    embedding = trunk(torch.from_numpy(View(size=SIDE).tensor(picture()[None])))[0]
-    luma = picture().astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    kernel = np.array([[-1, 2, -1], [2, -4, 2], [-1, 2, -1]])
-    windows = np.lib.stride_tricks.sliding_window_view(luma, (3, 3))
-    levels = np.clip(np.rint((windows * kernel).sum((2, 3)) / 4), -2, 2).astype(int) + 2
-    kinds, counts = classes(), np.zeros(169)
-    for lines in (levels, levels.T):
-        for line in lines:
-            for start in range(len(line) - 3):
-                a, b, c, d = line[start : start + 4].tolist()
-                counts[kinds[125 * a + 25 * b + 5 * c + d]] += 1
-    assert embedding.double().square().numpy() == pytest.approx(counts / counts.sum(), abs=2e-3)
 
 
 def test_moments_follow_the_strength_of_noise_at_each_scale() -> None:

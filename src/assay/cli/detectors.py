@@ -74,6 +74,9 @@ def detectors(
 def _probe(read: Bundle, as_json: bool) -> None:
     from assay.judge import engine, probe
 
+    if read.card.counts:
+        say(f"{seen(read.card.name)} only counts, which takes no runtime: there is nothing to choose")
+        return
     if engine.on_gpu("auto"):
         say("judging takes the GPU here; what is measured is what judges with device cpu")
     with stages(as_json) as progress:

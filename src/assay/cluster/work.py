@@ -188,7 +188,7 @@ def loaded(job: Job, files: Mapping[str, bytes]) -> assay.Detector:
         # Networks are read on first use, and the files go now, so that a worker that is killed leaves none behind.
         for stream in detector.streams:
             view = stream.view
-            detector.engine(stream.name).run(view.tensor(np.zeros((1, view.size, view.size, 3), np.uint8)))
+            detector.engine(stream.name).embed(view, np.zeros((1, view.size, view.size, 3), np.uint8))
     return detector
 
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy.typing as npt
 import pydantic
 
-from assay.image.view import View
+from assay.image.runs import Runs
+from assay.image.view import IMAGENET_MEAN, IMAGENET_STD, View
 from assay.judge.rule import HeadKind
 
 FORMAT: Literal[1] = 1
@@ -59,6 +60,7 @@ class StreamCard(pydantic.BaseModel):
         part: first and last number (excluded) of what is the stream's in its trunk's embedding, where several streams
             share a trunk and each has numbers of its own; None: all. `assay.judge.bundle.read` refuses one that ends
             behind what the trunk gives.
+        runs: what the trunk counts, where that is all it does: judging then needs no graph. None for networks.
         backbone: the architecture, by its timm name where it has one.
     """
 
@@ -71,12 +73,21 @@ class StreamCard(pydantic.BaseModel):
     parameters: int = pydantic.Field(ge=0)
     embedding: int = pydantic.Field(ge=1)
     part: tuple[Annotated[int, pydantic.Field(ge=0)], Annotated[int, pydantic.Field(ge=1)]] | None = None
+    runs: Runs | None = None
     backbone: str
 
     @pydantic.model_validator(mode="after")
     def _part_is_as_wide(self) -> Self:
         if self.part is not None and self.part[1] - self.part[0] != self.embedding:
             raise ValueError(f"the part {self.part} of the embedding is not {self.embedding} wide")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _runs_are_the_embedding(self) -> Self:
+        if self.runs is not None and (self.part is not None or self.runs.width != self.embedding):
+            raise ValueError(f"{self.runs.width} shares are counted, and the embedding has {self.embedding} numbers")
+        if self.runs is not None and (self.view.mean, self.view.std) != (IMAGENET_MEAN, IMAGENET_STD):
+            raise ValueError("what is counted needs a view that normalises with ImageNet's mean and deviation")
         return self
 
     def own(self, embedding: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -135,6 +146,11 @@ class Card(pydantic.BaseModel):
             if not safe(name) or name == "card.json":
                 raise ValueError(f"files: {name!r} is not a plain file name inside the bundle")
         return self
+
+    @property
+    def counts(self) -> bool:
+        """Whether all that its trunks do is to count, so that judging needs no runtime."""
+        return all(stream.runs is not None for stream in self.streams)
 
 
 def safe(name: str) -> bool:

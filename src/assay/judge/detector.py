@@ -66,7 +66,7 @@ class Detector:
         device: "auto", "cpu" or "cuda".
         engine: what runs the networks. "auto" takes what `assay.judge.probe` remembered for this bundle here, with its
             threads and crops where `threads` does not say otherwise, and ONNX Runtime where it remembered nothing or
-            a GPU is taken.
+            a GPU is taken; and counts what trunks only count without any of them (`assay.image.counting`).
 
     Raises:
         BundleError: kind "unknown": it has no such head or rule, or its streams cannot be left out.
@@ -95,15 +95,20 @@ class Detector:
             raise BundleError(
                 f"{self.card.name}: no stream of it can be left out; judge without skipping", kind="unknown"
             )
-        trunks = dict.fromkeys(stream.trunk for stream in bundle.card.streams)
+        trunks = {stream.trunk: stream.runs for stream in bundle.card.streams}
         crops: int | None = None
-        if engine == "auto":
+        if engine != "auto":
+            trunks = dict.fromkeys(trunks)
+        else:
             engine = "onnxruntime"
-            found = None if on_gpu(device) else probe.recall(bundle.card.sha256)
+            found = None if bundle.card.counts or on_gpu(device) else probe.recall(bundle.card.sha256)
             if found is not None:
                 engine, threads, crops = found.engine, threads or found.threads, found.crops
         self._rough = engine == "openvino-bf16"
-        self._engines = {trunk: Engine(bundle.folder, trunk, threads, device, crops, engine) for trunk in trunks}
+        self._engines = {
+            trunk: Engine(bundle.folder, trunk, threads, device, crops, engine, counting)
+            for trunk, counting in trunks.items()
+        }
         self._runs: dict[tuple[str, View], list[StreamCard]] = {}
         for stream in self._streams:
             self._runs.setdefault((stream.trunk, stream.view), []).append(stream)
@@ -426,7 +431,8 @@ class Detector:
         for trunk, view in runs or self._runs:
             crops = [picture.crops[view] for picture in pictures if view in picture.crops]
             if crops:
-                found[trunk, view] = self._embed(self._engines[trunk], view, crops)
+                whole = crops[0] if len(crops) == 1 else np.concatenate(crops)
+                found[trunk, view] = self._engines[trunk].embed(view, whole)
         return found
 
     def judge_embedded(self, pictures: Sequence[Prepared], embeddings: Embeddings) -> list[Verdict]:
@@ -454,13 +460,6 @@ class Detector:
                 for row in rows:
                     raws[row][stream.name] = list(itertools.islice(parts, len(pictures[row].frame_numbers)))
         return raws
-
-    @staticmethod
-    def _embed(engine: Engine, view: View, crops: Sequence[Pixels]) -> npt.NDArray[np.float32]:
-        whole = crops[0] if len(crops) == 1 else np.concatenate(crops)
-        # Part by part: as float32 tensors the crops take four times the memory.
-        starts = range(0, len(whole), engine.crops)
-        return np.concatenate([engine.run(view.tensor(whole[start : start + engine.crops])) for start in starts])
 
     def _verdict(self, picture: Prepared, raws: Mapping[str, Raws], settled: float | None = None) -> Verdict:
         """The verdict; where some streams were left out, on the score that is `settled` without them."""

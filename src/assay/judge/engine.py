@@ -8,17 +8,21 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from assay.errors import AssayError, BundleError, unknown
+from assay.image.counting import Counter
+from assay.image.runs import Runs
+from assay.image.view import View
 from assay.judge.engines import RUNTIMES, Session, onnxruntime, openvino
 from assay.judge.engines import Batch as Batch
-from assay.types import Runtime
+from assay.types import Pixels, Runtime
 
 Device = Literal["auto", "cpu", "cuda"]
+Found = TypeVar("Found")
 
 CROPS, CROPS_GPU = 16, 32
 """Most crops in work at a time. More take memory in proportion and are no faster on a CPU: runs of 4 to 8 are the
@@ -59,6 +63,7 @@ class Engine:
         device: "auto" takes a CUDA GPU where this ONNX Runtime has one.
         crops: most crops in work at a time; None for `CROPS`, or `CROPS_GPU` on a GPU.
         engine: the runtime. OpenVINO runs on the CPU alone, also where "auto" would have found a GPU.
+        counting: what the trunk counts, if that is all it does and no runtime is to do it; explaining does with one.
 
     Raises:
         AssayError: kind "device": "cuda" was asked for and is not there, or not with this runtime; or bfloat16, which
@@ -74,17 +79,33 @@ class Engine:
         device: Device = "auto",
         crops: int | None = None,
         engine: Runtime = "onnxruntime",
+        counting: Runs | None = None,
     ) -> None:
         self.runtime = _checked(engine, device)
         self._graphs = {kind: Path(folder) / f"{stem}.{kind}.onnx" for kind in ("judge", "explain")}
         self._providers = onnxruntime.providers("cpu" if _of_openvino(engine) else device)
         self._cores = threads or cores()
-        on_cpu = len(self._providers) == 1
+        self._counter = None if counting is None else Counter(counting)
+        on_cpu = len(self._providers) == 1 or counting is not None
         self.crops = crops or (CROPS if on_cpu else CROPS_GPU)
-        self._lanes = min(LANES, self._cores, self.crops) if on_cpu else 1
+        # Counting has no layers that cores could share.
+        lanes = LANES if counting is None else self._cores
+        self._lanes = min(lanes, self._cores, self.crops) if on_cpu else 1
         self._pool = concurrent.futures.ThreadPoolExecutor(self._lanes, thread_name_prefix="assay-run")
         self._sessions: dict[str, Session] = {}
         self._making = threading.Lock()
+
+    def embed(self, view: View, crops: Pixels) -> npt.NDArray[np.float32]:
+        """Embeddings, shape (n, d) float32, of a view's crops, shape (n, S, S, 3) uint8, n >= 1.
+
+        Raises:
+            BundleError: kind "invalid": the graph can't be loaded or doesn't take such views.
+        """
+        # Part by part: as float32 tensors the crops take four times the memory.
+        parts = [crops[start : start + self.crops] for start in range(0, len(crops), self.crops)]
+        if self._counter is not None:
+            return np.concatenate([done for part in parts for done in self._spread(self._counter.embed, part)])
+        return np.concatenate([self.run(view.tensor(part)) for part in parts])
 
     def run(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Embeddings, shape (n, d) float32, of views, shape (n, 3, S, S) float32, n >= 1.
@@ -92,6 +113,8 @@ class Engine:
         Raises:
             BundleError: kind "invalid": the graph can't be loaded or doesn't take such views.
         """
+        if self._counter is not None:
+            return np.concatenate(self._spread(self._counter.embed_views, batch))
         return self._outputs("judge", self._session("judge"), ["embedding"], batch)["embedding"]
 
     def explain(self, batch: Batch) -> dict[str, npt.NDArray[np.float32]]:
@@ -114,14 +137,14 @@ class Engine:
     def _outputs(
         self, kind: str, session: Session, names: Sequence[str], batch: Batch
     ) -> dict[str, npt.NDArray[np.float32]]:
-        call = functools.partial(self._call, kind, session, names)
-        parts = self._parts(batch)
-        done = list(map(call, parts) if min(self._lanes, len(parts)) == 1 else self._pool.map(call, parts))
+        done = self._spread(functools.partial(self._call, kind, session, names), batch)
         return {name: np.concatenate([part[place] for part in done]) for place, name in enumerate(names)}
 
-    def _parts(self, batch: Batch) -> list[Batch]:
+    def _spread(self, call: Callable[[Any], Found], batch: npt.NDArray[Any]) -> list[Found]:
+        """What a call makes of parts of a batch, side by side."""
         size = min(-(-len(batch) // self._lanes), self.crops // self._lanes)
-        return [batch[start : start + size] for start in range(0, len(batch), size)]
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        return list(map(call, parts) if min(self._lanes, len(parts)) == 1 else self._pool.map(call, parts))
 
     def _session(self, kind: str) -> Session:
         with self._making:

@@ -150,15 +150,18 @@ def probe(bundle: Bundle, *, seconds: float = SECONDS, progress: Callable[[int, 
 
     Each way takes turns with ONNX Runtime as it runs by itself, on the same crops, so that other load on the machine
     hits both alike; networks are held twice at most. How far a score could move is bounded without regard to where it
-    stands: P(fake) changes by at most a quarter of a stream's slope times the difference of its raw scores.
+    stands: P(fake) changes by at most a quarter of a stream's slope times the difference of its raw scores. What trunks
+    only count takes no runtime and no part.
 
     Args:
         seconds: about how long it may take; a slow network takes longer, as each way is timed `_ROUNDS` times at least.
         progress: told (runtimes and numbers of threads done, all of them).
 
     Raises:
-        BundleError: ONNX Runtime cannot run its networks.
+        BundleError: ONNX Runtime cannot run its networks, or it has none (kind "unknown").
     """
+    if bundle.card.counts:
+        raise BundleError(f"{bundle.card.name} only counts, which takes no runtime", kind="unknown")
     work = _Work(bundle)
     usual = work.engines("onnxruntime", cores())
     expected = work.raws(usual)
@@ -206,7 +209,7 @@ class _Work:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._runs: dict[tuple[str, int], list[StreamCard]] = {}
-        for stream in bundle.card.streams:
+        for stream in (stream for stream in bundle.card.streams if stream.runs is None):
             self._runs.setdefault((stream.trunk, stream.view.size), []).append(stream)
         self._views = {run: streams[0].view.tensor(made_up(run[1])) for run, streams in self._runs.items()}
         self.crops = sum(len(views) for views in self._views.values())

@@ -49,7 +49,7 @@ def embed(
     out: list[npt.NDArray[np.float32]] = []
     with Progress(what, len(items)) as progress, ThreadPoolExecutor(max(1, workers)) as pool:
         for crops in _ahead(pool, crops_of, items, 4 * max(1, workers)):
-            out.append(engine.run(view.tensor(crops)) if len(crops) else np.empty((0, 0), np.float32))
+            out.append(engine.embed(view, crops) if len(crops) else np.empty((0, 0), np.float32))
             progress.step()
     if kept is not None:
         _write(kept, out)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.image.quiet import hushed
+from assay.image.view import View
 from assay.learn.graph import INLINE as INLINE
 from assay.learn.graph import Precision as Precision
 from assay.learn.graph import files, narrow
@@ -73,12 +74,13 @@ def parity(
 ) -> float:
     """The largest difference between torch's embeddings and a runtime's, relative to the largest embedding.
 
-    Measured on random views.
+    Measured on views of random pixels.
 
     Args:
         run: views (count, 3, size, size) to embeddings (count, dim).
     """
-    views = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    views = View(size=size).tensor(pixels)
     with _at_rest(trunk), torch.no_grad():
         expected = trunk(torch.from_numpy(views)).numpy()
     return float(np.abs(run(views) - expected).max() / max(1e-6, np.abs(expected).max()))

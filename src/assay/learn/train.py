@@ -42,7 +42,7 @@ from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
 from assay.judge.detector import Detector
-from assay.judge.engine import Engine, runtime
+from assay.judge.engine import Device, Engine, runtime
 from assay.judge.heads import Head
 from assay.judge.rule import DIGITS, HeadKind, Judge
 from assay.judge.seen import Seen
@@ -582,8 +582,12 @@ def exported(
         graphs = export(trunk, stream.view.size, stream.name, kept)
         for name, content in graphs.items():
             (folder / name).write_bytes(content)
-        engine = Engine(folder, stream.name, device="cpu" if device == "cpu" else "auto")
+        on: Device = "cpu" if device == "cpu" else "auto"
+        engine = Engine(folder, stream.name, device=on)
         apart = parity(trunk, engine.run, stream.view.size)
+        if trunk.runs is not None:
+            engine = Engine(folder, stream.name, device=on, counting=trunk.runs)
+            apart = max(apart, parity(trunk, engine.run, stream.view.size))
         if apart <= PARITY[kept]:
             return graphs, engine, kept
     raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}, in full precision too")
@@ -631,6 +635,7 @@ def _stream_card(stream: Stream, name: str, head: HeadRecipe, fitting: Fit, trun
         ),
         parameters=sum(p.numel() for p in trunk.parameters()),
         embedding=trunk.dim,
+        runs=trunk.runs,
         backbone=f"{stream.backbone.name} on {stream.backbone.front}",
     )
 

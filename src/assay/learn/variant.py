@@ -442,6 +442,10 @@ def compared(
 
 def _written(read: Bundle, folder: Path, precision: Precision, files: Mapping[str, bytes]) -> Bundle:
     card = read.card.model_copy(update={"precision": precision})
+    if precision == "int8":
+        # Counting without the graph would be exact.
+        streams = tuple(stream.model_copy(update={"runs": None}) for stream in card.streams)
+        card = card.model_copy(update={"streams": streams})
     return bundle.write(folder, card, read.judge, files=files, heads=read.heads, seen=read.seen)
 
 
@@ -495,6 +499,7 @@ def _finished(
                 "assay": assay.__version__,
                 "engine": runtime(),
                 "precision": precision,
+                "streams": tried.card.streams,
                 "figures": {"beside the original": figures},
                 "notes": " ".join(filter(None, (note, card.notes))),
                 "training": {**card.training, "variant": told},

@@ -86,7 +86,7 @@ class Networks:
         for detector in self.detectors:
             for stream in detector.streams:
                 side = stream.view.size
-                detector.engine(stream.name).run(stream.view.tensor(np.zeros((1, side, side, 3), np.uint8)))
+                detector.engine(stream.name).embed(stream.view, np.zeros((1, side, side, 3), np.uint8))
         self._thread.start()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from assay.errors import RecipeError, unknown
+from assay.image.runs import Runs
 from assay.learn.nn.cooccurrence import CoOccurrence
 from assay.learn.nn.front import Front
 from assay.learn.nn.genconvit import GenConViT
@@ -63,6 +64,11 @@ class Trunk(nn.Module):
         self.network = network
         self.dim = dim
         self.class_token = isinstance(network, READABLE) and network.cls_token is not None
+
+    @property
+    def runs(self) -> Runs | None:
+        """What is counted, where the network does nothing else and its embedding is the whole."""
+        return self.network.runs if isinstance(self.network, CoOccurrence) else None
 
     def features(self, x: Tensor) -> Tensor:
         """The network's last feature map (n, c, h, w), or its tokens (n, tokens, c)."""

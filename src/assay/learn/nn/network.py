@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import MissingExtra, RecipeError
+from assay.image.runs import Runs
 from assay.image.view import View
 from assay.learn.nn import necks
 from assay.learn.nn.backbones import Trunk, build
@@ -33,6 +34,11 @@ class Necked(Trunk):
         self.necks = nn.ModuleList(over)
         self.beside = beside
         self.own = trunk.dim
+
+    @property
+    def runs(self) -> Runs | None:
+        """Nothing: a neck stands over what is counted."""
+        return None
 
     def embed(self, features: Tensor, x: Tensor) -> Tensor:
         """Features of pictures `x` to the embeddings of all necks, (n, dim)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from assay.learn.export import export
 from assay.learn.nn.backbones import build
 from assay.learn.nn.network import network
 from assay.learn.recipe import Backbone, Linear, Projection, Stream
+from assay.learn.train import exported
 from assay.types import Pixels
 
 SIDE = 24
@@ -94,3 +96,23 @@ def test_its_graph_takes_any_number_of_views(tmp_path: Path) -> None:
     for views in (1, 3):
         shown = View(size=SIDE).tensor(np.stack([picture()[::-1]] * views))
         assert engine.run(shown) == pytest.approx(trunk(torch.from_numpy(shown)).numpy(), abs=1e-4)
+
+
+def test_what_counts_otherwise_than_its_graph_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream(name="a", view=View(size=32), backbone=COUNTING, heads=(Linear(),))
+    trunk = network(stream)
+    _, engine, precision = exported(stream, trunk, tmp_path, "fp16")
+    crops = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    runs = Runs()
+    assert precision == "fp16"
+    assert np.array_equal(engine.embed(stream.view, crops), runs.embedding(runs.count(crops)))
+    right = Runs.count
+
+    def one_off(self: Runs, crops: Pixels) -> npt.NDArray[np.int64]:
+        counts = right(self, crops)
+        counts[:, 0, 0] += 1
+        return counts
+
+    monkeypatch.setattr(Runs, "count", one_off)
+    with pytest.raises(RecipeError, match=r"the exported graph of a differs from torch by"):
+        exported(stream, trunk, tmp_path, "fp16")

@@ -72,6 +72,9 @@ PARITY: Mapping[Precision, float] = {"fp32": 5e-3, "fp16": 5e-3, "int8": 5e-2}
 """Largest relative difference between torch's embedding and the stored graph's that is let pass; fp16 weights cost
 about 5e-4, int8 ones some hundredths. What follows is fitted on what the graph gives."""
 
+COUNTED = 1e-5
+"""The same of what only counts, by graph or without: nothing may be rounded."""
+
 RANDOM = "none: random ones"
 """What a card says of the weights of a frozen network that has none."""
 
@@ -588,7 +591,7 @@ def exported(
         if trunk.runs is not None:
             engine = Engine(folder, stream.name, device=on, counting=trunk.runs)
             apart = max(apart, parity(trunk, engine.run, stream.view.size))
-        if apart <= PARITY[kept]:
+        if apart <= (PARITY[kept] if trunk.runs is None else COUNTED):
             return graphs, engine, kept
     raise RecipeError(f"the exported graph of {stream.name} differs from torch by {apart:.1e}, in full precision too")
 

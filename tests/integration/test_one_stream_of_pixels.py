@@ -70,6 +70,9 @@ class Recorder:
         self.seen.append(batch.copy())
         return np.asarray(batch.mean(axis=(2, 3)))
 
+    def embed(self, view: View, crops: Pixels) -> Batch:
+        return self.run(view.tensor(crops))
+
     def rows(self) -> Batch:
         return np.concatenate(self.seen)
 

@@ -264,7 +264,7 @@ def _told(figure: Measured, scale: float = 1) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", metavar="NAME|FOLDER", help="the default detector where none is named")
-    parser.add_argument("--engine", default="onnxruntime", help="as assay scan takes it")
+    parser.add_argument("--engine", default="auto", help="as assay scan takes it")
     parser.add_argument("--only", choices=("files", "pixels"))
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
     parser.add_argument("--full", action="store_true", help=f"{FULL:,} files too")

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from assay.image.runs import LEVELS, MIX, Runs, pixels
 from assay.types import Pixels
 
-WORTH = 1_000
-"""Crops of this process after which loops are compiled."""
+WORTH = 3_000
+"""Crops of this process after which loops are compiled: what compiling takes is what NumPy takes longer for these."""
 
 _log = logging.getLogger(__name__)
 

@@ -73,6 +73,7 @@ from pyarrow import parquet
 import assay
 from assay.cluster import inputs, parts, plan, scan, start, work
 from assay.cluster.storage import Folder
+from assay.image.memory import keep
 from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.card import Card, HeadCard, StreamCard
@@ -243,6 +244,7 @@ def speed(scratch: Path, detector: str | None, count: int, rounds: int) -> dict[
 
     def plain(threads: int | None) -> dict[str, float]:
         clock, out = Clock(), scratch / "plain.jsonl"
+        keep()  # as the command does
         loaded = assay.load(detector, threads=threads)
         with Results(out, "json", loaded.sha256, fresh=True) as results:
             ordinary(loaded, expand([folder]), results, progress=clock)

@@ -44,7 +44,7 @@ from assay.data import manifest
 from assay.data.order import permutation
 from assay.data.table import Table
 from assay.errors import AssayError, BundleError, InputError
-from assay.image import counting
+from assay.image import counting, memory
 from assay.judge import bundle
 from assay.judge.detector import Detector
 from assay.judge.engine import runtimes
@@ -231,6 +231,7 @@ def show(found: Measured, console: Console) -> None:
 
 
 def main() -> int:
+    memory.keep()  # as a command that judges does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detectors", nargs="*", metavar="DETECTOR", help="names or bundles' folders")
     parser.add_argument("--made-up", choices=("trace", "vit"), help="one with random weights too (needs torch)")

@@ -55,6 +55,7 @@ from assay.cluster import inputs, plan
 from assay.cluster.parts import Part
 from assay.cluster.storage import Folder
 from assay.cluster.work import CAREFUL
+from assay.image import counting, memory
 from assay.judge.scan import Summary, scan
 from assay.measure.block import line
 from assay.types import Verdict
@@ -1224,8 +1225,10 @@ def _site(asked: argparse.Namespace) -> Site:
 
 
 def _cost(asked: argparse.Namespace, scratch: Path, note: Callable[[str], None]) -> tuple[Measured, str]:
-    ours = assay.load(None, threads=1, device="cpu", engine="onnxruntime")
+    memory.keep()  # as a command that judges does
+    ours = assay.load(None, threads=1, device="cpu")
     detectors = {ours.name: ours}
+    note(f"runs are counted by {counting.settle()}")
     try:
         made = made_up(scratch / "vit", "vit")
     except ImportError:

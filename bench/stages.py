@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 import assay
-from assay.image import container, decode, fingerprint, markers, region
+from assay.image import container, counting, decode, fingerprint, markers, memory, region
 from assay.image.view import View
 from assay.judge import bundle
 from assay.judge.detector import Detector
@@ -75,7 +75,7 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "perceptual hash, what was seen": [(fingerprint, "perceptual_hash"), (Seen, "overlaps")],
     "cutting": [(View, "crops")],
     "normalising": [(View, "tensor")],
-    "network": [(Engine, "run")],
+    "network": [(Engine, "embed")],
     "head and rule": [(Detector, "_raws"), (Detector, "_verdict")],
     "writing": [(Results, "write")],
 }
@@ -248,6 +248,7 @@ def show(name: str, found: dict[tuple[str, float], Measured], console: Console) 
 
 
 def main() -> int:
+    memory.keep()  # as a command that judges does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", metavar="NAME|FOLDER", help="this one alone")
     parser.add_argument("--megapixels", type=float, nargs="+", default=MEGAPIXELS)
@@ -270,6 +271,8 @@ def main() -> int:
             made = bundle.read(made_up(scratch / "vit", "vit"))
             places |= {name: seen_as(made, scratch / name, view) for name, view in VIEWS.items()}
         detectors = {name: assay.load(place, device="cpu", threads=asked.threads) for name, place in places.items()}
+        if any(detector.card.counts for detector in detectors.values()):
+            console.print(f"runs are counted by {counting.settle()}")
         shown = files(scratch, asked.megapixels, asked.format)
         many = files(scratch, [asked.overlap], ["JPEG"]) if asked.overlap else {}
         for name, detector in detectors.items():

@@ -44,7 +44,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay.learn import launch, memory, ranks, tiles
+from assay.image import memory
+from assay.learn import launch, ranks, tiles
 from assay.learn.batches import Batch, Batches, own
 from assay.learn.descend import Machine, Training
 from assay.learn.recipe import Descend, Recipe, Stream, find
@@ -88,7 +89,7 @@ def main() -> int:
     parser.add_argument("--give-back", action="store_true", help="let the C library give memory back to the system")
     asked = parser.parse_args()
     if asked.give_back:
-        memory.keep = functools.cache(lambda: False)
+        memory.keep = functools.cache(lambda **_: False)
     recipe = find(asked.recipe, asked.size)
     for setting in asked.set:
         place, _, value = setting.partition("=")

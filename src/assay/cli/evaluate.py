@@ -121,6 +121,7 @@ def evaluate(
     """
     from assay.cli import sources
     from assay.data import manifest
+    from assay.image.memory import keep
     from assay.measure import beside as measuring
     from assay.measure import clips as cutting
 
@@ -138,6 +139,7 @@ def evaluate(
         elsewhere = train.endswith(manifest.SUFFIXES) or (Path(train) / manifest.NAME).is_file()
         control_fit = sources.rows(train) if elsewhere else sources.of_splits(rows, [train], data)
     tune = sources.of_splits(rows, ["tune"], data) if retune else ()
+    keep()
     runs = engine_of(engine)
     loaded = [assay.load(detector, head=head, vote=vote, threads=threads, engine=runs) for detector in detectors]
     names = _names(detectors, loaded)

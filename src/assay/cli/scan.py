@@ -103,6 +103,7 @@ def scan(
     format = asked if out is None or on is not None else format_of(out, asked)
 
     from assay.image.decode import Limits
+    from assay.image.memory import keep
     from assay.judge import scan as scanning
 
     sizes = {"bytes": max_bytes, "video_bytes": max_bytes, "pixels": max_pixels}
@@ -120,6 +121,7 @@ def scan(
         tables = {"column": column, "fresh": fresh, "stdin": stdin, "null": null}
         stands = _on_cluster(detector, paths, out, quiet, address=address, **which, **how, **tables)
     else:
+        keep()
         loaded = assay.load(detector, **which)
         inputs = scanning.expand(paths, stdin=stdin, null=null)
 

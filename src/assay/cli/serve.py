@@ -83,6 +83,7 @@ def serve(
     Ctrl-C finishes what was accepted; jobs that are not done go on at the next start. Exit status: 0 stopped, 2 usage.
     """
     try:
+        from assay.image.memory import keep
         from assay.serve import guard, running
         from assay.serve.settings import Settings
     except ModuleNotFoundError as error:
@@ -111,6 +112,7 @@ def serve(
         "threads": threads,
         "engine": engine_of(engine),
     }
+    keep()
     settings = Settings(
         data=_state() if data is None else Path(data),
         host=host,

@@ -27,6 +27,7 @@ from assay.cluster.storage import Folder
 from assay.data.remote import WAITS
 from assay.errors import AssayError, BundleError, InputError, OutputError
 from assay.image.decode import Limits
+from assay.image.memory import keep
 from assay.judge.scan import Summary, scan
 from assay.types import EngineName, Failure
 
@@ -80,6 +81,7 @@ class Worker:
         try:
             self._folder = Folder(job.out)
             self._check_folder()
+            keep()
             self._detector = loaded(job, files)
         except AssayError as error:
             self._stopped = error

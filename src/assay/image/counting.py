@@ -19,7 +19,7 @@ import numpy.typing as npt
 from assay.image.runs import LEVELS, MIX, Runs, pixels
 from assay.types import Pixels
 
-WORTH = 3_000
+WORTH = 8_000
 """Crops of this process after which loops are compiled: what compiling takes is what NumPy takes longer for these."""
 
 _log = logging.getLogger(__name__)

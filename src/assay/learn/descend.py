@@ -31,9 +31,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from assay.errors import RecipeError
+from assay.image import memory
 from assay.image.view import View
 from assay.judge.heads import LinearHead
-from assay.learn import memory
 from assay.learn.batches import Batch, Batches
 from assay.learn.flow import Flow
 from assay.learn.nn import blocks
@@ -190,7 +190,7 @@ class Training:
 
     def __init__(self, stream: Stream, stage: Descent, machine: Machine, *, seed: int, total: int) -> None:
         if machine.device == "cpu":
-            memory.keep()
+            memory.keep(everything=True)
         torch.manual_seed(seed)
         self.stream, self.stage, self.machine, self.seed, self.total = stream, stage, machine, seed, total
         trunk = network(stream)

@@ -34,7 +34,7 @@ from assay.data.derivations import Derivation, Outcome, Piece, Source, passed_ov
 from assay.data.derivations.augment import like
 from assay.data.table import Table
 from assay.errors import BundleError, ManifestError, OutputError, RecipeError, unknown
-from assay.learn import memory
+from assay.image import memory
 from assay.learn.maker import Maker, MakerFields, load, train_maker
 from assay.types import Pixels, Sample
 
@@ -206,7 +206,7 @@ def train_makers(
         InputError: a picture cannot be read.
     """
     learnt, held_out = _apart(samples, seed)
-    memory.keep()
+    memory.keep(everything=True)
     folders = {name: Path(out) / name for name in recipes}
     for name, folder in folders.items():
         if folder.exists():

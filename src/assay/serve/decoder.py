@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import io
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -23,6 +21,7 @@ import assay
 from assay.errors import AssayError, InputError
 from assay.image.alter import OPERATIONS
 from assay.image.decode import Limits, one, parts
+from assay.image.memory import keep as _keep
 from assay.image.provenance import provenance
 from assay.judge.detector import Detector
 from assay.serve import wire
@@ -30,9 +29,6 @@ from assay.types import Picture, Pixels
 
 PREVIEW = 512
 """Longer side in px of the preview of an altered picture."""
-
-_KEPT, _LARGE = 64 << 20, 32 << 20
-"""Freed bytes that a process keeps for the next picture, and the size from which a block is given back at once."""
 
 
 def work(connection: Connection, folders: Sequence[str], limits: Limits, trusted: str, memory: int) -> None:
@@ -87,20 +83,6 @@ def _bound(memory: int) -> None:
     # Not the address space: of that, threads reserve more than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _keep() -> None:
-    """Has the C library keep what is freed, where it is glibc; elsewhere nothing happens.
-
-    By itself it gives a picture's memory back, and the system clears as many pages for the next one: a thousand for
-    512 x 512 px, which took as long as decoding it. Source: mallopt(3).
-    """
-    trim_threshold, mmap_threshold = -1, -3
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # another library
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(trim_threshold, _KEPT)
-            mallopt(mmap_threshold, _LARGE)
 
 
 def _error(error: AssayError) -> bytes:

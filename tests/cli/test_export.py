@@ -164,6 +164,16 @@ def test_a_probe_for_machines_is_a_json_line_a_detector(installed: str) -> None:
     assert found["timings"][0]["times"] == 1
 
 
+def test_a_detector_that_only_counts_has_nothing_to_choose(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    result = run("detectors", "assay-texture", "--probe", "--json")
+    sha256 = bundle.read(bundle.find("assay-texture")).card.sha256
+    assert json.loads(result.stdout) == {"name": "assay-texture", "sha256": sha256, "taken": None, "timings": []}
+    assert "assay-texture only counts, which takes no runtime" in result.stderr
+    assert result.exit_code == 0
+    assert not (here / "cache").exists()
+
+
 def test_what_was_remembered_is_forgotten(installed: str) -> None:
     run("detectors", "--probe")
     assert "forgotten: 1" in run("detectors", "tiny", "--forget").stderr

@@ -154,6 +154,40 @@ def test_a_part_that_does_not_hold_is_refused(parts, tmp_path, part, words):
     refused(folder, "invalid", words)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"runs": {"colour": 0.5, "luma": 4.0}}, "845 shares are counted, and the embedding has 4 numbers"),
+        ({"runs": {"colour": 0.3, "luma": 4.0}}, "streams.0.runs.colour"),
+        ({"runs": {"colour": 0.5, "luma": 4.0}, "embedding": 845, "part": [0, 845]}, "845 shares are counted"),
+    ],
+)
+def test_counts_that_do_not_hold_are_refused(parts, tmp_path, changed, words):
+    folder = parts.write(tmp_path / "tiny").folder
+    card = json.loads((folder / "card.json").read_text())
+    card["streams"][0] |= changed
+    (folder / "card.json").write_text(json.dumps(card))
+    reseal(folder)
+    refused(folder, "invalid", words)
+
+
+def test_counts_need_a_view_that_normalises_as_they_undo_and_one_trunk_counts_one_thing(tmp_path):
+    shutil.copytree(bundle.find("assay-texture"), tmp_path / "one")
+    card = json.loads((tmp_path / "one" / "card.json").read_text())
+    (stream,) = card["streams"]
+    for number, (streams, words) in enumerate(
+        [
+            ([stream | {"view": stream["view"] | {"mean": [0.5, 0.5, 0.5]}}], "normalises with ImageNet's mean"),
+            ([stream, stream | {"name": "other", "runs": None}], "'texture' say different things of what it counts"),
+        ]
+    ):
+        folder = tmp_path / f"changed{number}"
+        shutil.copytree(tmp_path / "one", folder)
+        (folder / "card.json").write_text(json.dumps(card | {"streams": streams}))
+        reseal(folder)
+        refused(folder, "invalid", words)
+
+
 def test_a_head_that_takes_another_number_than_its_part_has_is_refused(parts, tmp_path):
     folder = parted(parts, tmp_path)
     card = json.loads((folder / "card.json").read_text())
@@ -207,7 +241,7 @@ def test_a_bundle_written_before_streams_shared_trunks_or_saw_faces_is_read_as_i
     before = bundle.read(bundle_folder)
     later = [("streams", "*", "view", name) for name in ("margin", "least", "fallback")]
     strip(bundle_folder, "judge.json", ("skip",), ("ensemble", "weights"))
-    strip(bundle_folder, "card.json", ("streams", "*", "part"), *later)
+    strip(bundle_folder, "card.json", ("streams", "*", "part"), ("streams", "*", "runs"), *later)
     again = bundle.read(bundle_folder)
     assert again.card.streams == before.card.streams
     assert isinstance(again.card.streams[0], StreamCard)

@@ -76,6 +76,8 @@ def _probe(read: Bundle, as_json: bool) -> None:
 
     if read.card.counts:
         say(f"{seen(read.card.name)} only counts, which takes no runtime: there is nothing to choose")
+        if as_json:
+            print(json.dumps({"name": read.card.name, "sha256": read.card.sha256, "taken": None, "timings": []}))
         return
     if engine.on_gpu("auto"):
         say("judging takes the GPU here; what is measured is what judges with device cpu")

@@ -110,7 +110,7 @@ class Card(pydantic.BaseModel):
         figures: what was measured of it; empty until then.
         limits: what it can't do, one sentence each.
         notes: anything else a user must know.
-        engine: the runtime its figures were measured with, by name and version.
+        engine: what ran its networks, or counted, when its figures were measured, by name and version.
         precision: of the stored trunks.
         training: commit, seed, steps, minutes, class of machine.
         files: SHA-256 of every other file in the folder, by its name. Filled in when the bundle is written.
@@ -142,6 +142,10 @@ class Card(pydantic.BaseModel):
         names = [stream.name for stream in self.streams]
         if len(set(names)) < len(names):
             raise ValueError(f"two streams have the same name: {', '.join(names)}")
+        counted: dict[str, Runs | None] = {}
+        for stream in self.streams:
+            if counted.setdefault(stream.trunk, stream.runs) != stream.runs:
+                raise ValueError(f"streams with the trunk {stream.trunk!r} say different things of what it counts")
         for name in self.files:
             if not safe(name) or name == "card.json":
                 raise ValueError(f"files: {name!r} is not a plain file name inside the bundle")

@@ -347,7 +347,7 @@ def _made(
         figures={"signs": {stream: [check.to_dict() for check in found] for stream, found in signs.items()}},
         limits=tuple(limit for part in learned for limit in part.limits),
         notes=" ".join(filter(None, [_of_heads(recipe), *_of_precision(recipe, learned)])),
-        engine=runtime(),
+        engine=f"numpy {np.__version__}" if all(stream.runs is not None for stream in streams) else runtime(),
         precision=settings.precision if any("precision" not in part.training for part in learned) else "fp32",
         training=_training(asked, learned, settings, before)
         | ({} if met is None else {"calibrated": dict(met.told)})

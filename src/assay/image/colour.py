@@ -71,6 +71,9 @@ def painter(image: Image.Image) -> Painter:
 
 def _bands(image: Image.Image, width: int, height: int) -> Iterator[tuple[int, Image.Image]]:
     rows = max(1, _BAND // width)
+    if (width, height) == image.size and height <= rows and "transparency" not in image.info:
+        yield 0, image  # as it is: a band would be a copy, and only of keys to transparency does a change take note
+        return
     for top in range(0, height, rows):
         yield top, image.crop((0, top, width, min(top + rows, height)))
 
@@ -161,7 +164,7 @@ def _manager(image: Image.Image) -> Change:
 
 
 def _plain(band: Image.Image) -> Image.Image:
-    return band.convert("RGB")
+    return band if band.mode == "RGB" else band.convert("RGB")  # which would copy it
 
 
 def _profile(icc: bytes, mode: str) -> Change | None:

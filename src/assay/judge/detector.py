@@ -382,7 +382,8 @@ class Detector:
                     absent |= {view: reasons[0]} if all(reasons) else {}
         there = [view for view in views if view not in absent]
         each = list(zip(frames, faces, strict=True))
-        crops = {view: np.concatenate([view.crops(*frame) for frame in each]) for view in there}
+        shown = {view: [view.crops(*frame) for frame in each] for view in there}
+        crops = {view: parts[0] if len(parts) == 1 else np.concatenate(parts) for view, parts in shown.items()}
         boxes = {view: tuple(view.boxes(width, height, found) for _, found in each) for view in there}
         cut = dataclasses.replace(
             picture,

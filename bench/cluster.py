@@ -163,6 +163,10 @@ def cluster(nodes: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+    # Ray notes the address of the last cluster below this folder, and expects it to be there.
+    before = os.environ.get("RAY_TMPDIR")
+    os.environ["RAY_TMPDIR"] = place
+    (Path(place) / "ray").mkdir()
     common: dict[str, Any] = {"num_cpus": 1, "object_store_memory": _STORE}
     head = common | {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True, "temp_dir": place}
     settings = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 4}
@@ -178,6 +182,8 @@ def cluster(nodes: int) -> Iterator[Any]:
         ray.shutdown()
         made.shutdown()
         shutil.rmtree(place, ignore_errors=True)
+        os.environ.pop("RAY_TMPDIR")
+        os.environ |= {} if before is None else {"RAY_TMPDIR": before}
 
 
 def workers(raylets: set[int], marked: bytes = b"MapWorker") -> list[int]:

@@ -108,15 +108,18 @@ def nodes() -> Iterator[Nodes]:
             patch.setenv(name, value)
         # Nodes, and commands, find what is tested from any folder.
         patch.setenv("PYTHONPATH", str(Path(assay.__file__).parent.parent), prepend=os.pathsep)
-        yield from _running()
+        # Short: the names of sockets are long already.
+        scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+        # Below it Ray notes the address of the last cluster, in a folder that it expects to be there.
+        patch.setenv("RAY_TMPDIR", scratch)
+        (Path(scratch) / "ray").mkdir()
+        yield from _running(scratch)
 
 
-def _running() -> Iterator[Nodes]:
+def _running(scratch: str) -> Iterator[Nodes]:
     import ray
     from ray.cluster_utils import Cluster
 
-    # Short: the names of sockets are long already.
-    scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     options = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True, "temp_dir": scratch}
     options |= {"num_cpus": 1, "object_store_memory": STORE}
 

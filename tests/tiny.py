@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from assay.image.view import View
+from assay.types import Pixels
+
 WEIGHTS = np.array([[1, 0, 0, 1 / 3], [0, 1, 0, 1 / 3], [0, 0, 1, 1 / 3]], np.float32)
 """The tiny trunk's embedding: mean red, green, blue and grey of the normalised view."""
+
+
+class OfViews:
+    """Stands for an engine: what it makes of crops is what `run` makes of their views."""
+
+    def embed(self, view: View, crops: Pixels) -> Any:
+        return self.run(view.tensor(crops))  # type: ignore[attr-defined]
 
 
 def tiny_graph(location: str = "tiny.weights", *, explain: bool = False, views: str = "views") -> bytes:

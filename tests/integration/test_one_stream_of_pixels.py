@@ -27,6 +27,7 @@ from assay.learn.calibrate import raw_scores
 from assay.learn.recipe import Tiles
 from assay.measure.robustness import CONDITIONS, robustness
 from assay.types import Label, Pixels, Sample
+from tiny import OfViews
 
 Batch = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -58,7 +59,7 @@ def expected(samples: list[Sample], view: View) -> list[Pixels]:
     return [view.crops(decode(sample.place).pixels) for sample in samples]
 
 
-class Recorder:
+class Recorder(OfViews):
     """Stands for an engine: keeps what the network would have been shown."""
 
     crops = 16
@@ -69,9 +70,6 @@ class Recorder:
     def run(self, batch: Batch) -> Batch:
         self.seen.append(batch.copy())
         return np.asarray(batch.mean(axis=(2, 3)))
-
-    def embed(self, view: View, crops: Pixels) -> Batch:
-        return self.run(view.tensor(crops))
 
     def rows(self) -> Batch:
         return np.concatenate(self.seen)

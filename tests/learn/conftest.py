@@ -30,6 +30,7 @@ from assay.learn.recipe import (
     Tiles,
 )
 from assay.types import Label, Pixels, Sample
+from tiny import OfViews
 
 Picture = Callable[..., Pixels]
 
@@ -142,7 +143,7 @@ def recipe(small_tiles: Tiles) -> Recipe:
     )
 
 
-class Mean:
+class Mean(OfViews):
     """An engine whose embedding is the mean of each channel."""
 
     def run(self, batch: Any) -> Any:

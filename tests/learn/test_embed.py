@@ -12,6 +12,7 @@ import pytest
 from assay.image.view import View
 from assay.learn.embed import Kept, embed
 from assay.types import Pixels
+from tiny import OfViews
 
 VIEW = View(size=8)
 
@@ -36,7 +37,7 @@ def test_no_more_is_cut_ahead_than_a_few_a_worker() -> None:
             most[0] = max(most[0], ahead[0])
         return crops(1)
 
-    class Slow:
+    class Slow(OfViews):
         def run(self, batch: Any) -> Any:
             with lock:
                 ahead[0] -= 1

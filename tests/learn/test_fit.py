@@ -25,6 +25,7 @@ from assay.learn.fit import Fitted, fit, linear, mlp, nearest, one_class
 from assay.learn.recipe import MLP, Backbone, Fit, Linear, Nearest, OneClass, Recipe, Stream, Tiles
 from assay.metrics import auc
 from assay.types import Label
+from tiny import OfViews
 
 ALL = (Linear(), Nearest(), OneClass(), MLP(hidden=(4,), epochs=2))
 
@@ -374,7 +375,7 @@ def test_a_teacher_that_said_nothing_of_some_rows_is_refused(
 # ── kept embeddings ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Counted:
+class Counted(OfViews):
     """An engine that counts the views it was shown."""
 
     def __init__(self, engine: Any) -> None:
@@ -528,7 +529,7 @@ def test_a_view_of_the_whole_is_fitted_on_whole_pictures_plain_and_altered(
 ) -> None:
     shown = []
 
-    class Kept:
+    class Kept(OfViews):
         def run(self, batch: Any) -> Any:
             shown.append(batch)
             return batch.mean(axis=(2, 3))

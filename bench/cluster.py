@@ -163,27 +163,24 @@ def cluster(nodes: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
-    # Ray notes the address of the last cluster below this folder, and expects it to be there.
-    before = os.environ.get("RAY_TMPDIR")
-    os.environ["RAY_TMPDIR"] = place
-    (Path(place) / "ray").mkdir()
     common: dict[str, Any] = {"num_cpus": 1, "object_store_memory": _STORE}
     head = common | {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True, "temp_dir": place}
     settings = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 4}
-    made: Any = Cluster(initialize_head=True, head_node_args=head | {"_system_config": settings})
-    try:
-        for _ in range(nodes - 1):
-            made.add_node(**common)
-        ray.init(address=made.address, configure_logging=False, log_to_driver=False)
-        while ray.cluster_resources().get("CPU") != nodes:
-            time.sleep(0.1)
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
-        shutil.rmtree(place, ignore_errors=True)
-        os.environ.pop("RAY_TMPDIR")
-        os.environ |= {} if before is None else {"RAY_TMPDIR": before}
+    # Ray notes the address of the last cluster below this folder, and expects it to be there.
+    (Path(place) / "ray").mkdir()
+    with mock.patch.dict(os.environ, RAY_TMPDIR=place):
+        made: Any = Cluster(initialize_head=True, head_node_args=head | {"_system_config": settings})
+        try:
+            for _ in range(nodes - 1):
+                made.add_node(**common)
+            ray.init(address=made.address, configure_logging=False, log_to_driver=False)
+            while ray.cluster_resources().get("CPU") != nodes:
+                time.sleep(0.1)
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def workers(raylets: set[int], marked: bytes = b"MapWorker") -> list[int]:

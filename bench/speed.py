@@ -60,7 +60,7 @@ from rich.table import Table
 import assay
 from assay.errors import AssayError
 from assay.image import counting
-from assay.image import memory as kept
+from assay.image.memory import keep
 from assay.judge import bundle, probe
 from assay.judge.engine import runtimes
 from assay.judge.engines import RUNTIMES
@@ -655,7 +655,7 @@ def watch(detector: str, folder: Path, engine: EngineName) -> Measured:
         files.append(done)
         mib.append(_resident())
 
-    kept.keep()
+    keep()
     loaded = assay.load(detector, engine=engine)
     with tempfile.TemporaryDirectory() as scratch, Results(Path(scratch) / "r.jsonl", "json", loaded.sha256) as results:
         summary = scan(
@@ -895,7 +895,7 @@ def main() -> int:
         print(json.dumps(watch(asked.detector, asked.watch, asked.engine)))
         return 0
 
-    kept.keep()  # as a command that judges does; what it is compared with in this process has it too
+    keep()  # as a command that judges does; what it is compared with in this process has it too
     console = Console(stderr=True, highlight=False)
     note = console.print
     wanted = asked.only or ["speed", "start", "memory"]

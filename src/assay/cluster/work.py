@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 import assay
 from assay.cluster import parts, plan
 from assay.cluster.parts import Part, Tally
@@ -188,9 +186,7 @@ def loaded(job: Job, files: Mapping[str, bytes]) -> assay.Detector:
                 kind="tampered",
             )
         # Networks are read on first use, and the files go now, so that a worker that is killed leaves none behind.
-        for stream in detector.streams:
-            view = stream.view
-            detector.engine(stream.name).embed(view, np.zeros((1, view.size, view.size, 3), np.uint8))
+        detector.warm()
     return detector
 
 

@@ -1,6 +1,6 @@
 """Counting runs in compiled loops, once there is much to count (extra "fast": numba).
 
-The loops count what `assay.image.runs.Runs.count` does, to the last one, in a fourth of its time. Compiling them takes
+The loops count what `assay.image.runs.Runs.count` does, to the last one, in half of its time. Compiling them takes
 seconds, so it begins in a thread of its own once NumPy has counted for about as long: a single picture never waits for
 it. Nothing compiled is kept on the disk.
 """

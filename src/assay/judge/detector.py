@@ -185,6 +185,12 @@ class Detector:
         """What runs a stream's trunk. Raises KeyError for an unknown stream."""
         return self._engines[self._stream(stream).trunk]
 
+    def warm(self) -> None:
+        """Load what judges, by a black crop for each stream. Raises BundleError where a network can't be run."""
+        for stream in self._streams:
+            side = stream.view.size
+            self.engine(stream.name).embed(stream.view, np.zeros((1, side, side, 3), np.uint8))
+
     def head(self, stream: str) -> Head:
         """A stream's head. Raises KeyError for an unknown stream."""
         return self._bundle.heads[stream]

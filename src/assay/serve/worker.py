@@ -84,9 +84,7 @@ class Networks:
             BundleError: a network cannot be run.
         """
         for detector in self.detectors:
-            for stream in detector.streams:
-                side = stream.view.size
-                detector.engine(stream.name).embed(stream.view, np.zeros((1, side, side, 3), np.uint8))
+            detector.warm()
         self._thread.start()
 
     def stop(self) -> None:
